@@ -5,8 +5,8 @@
 mod counted;
 
 use counted::{
-    Asked, OnStandIn, Speaking, asked_by_flow, asked_by_passes, narrow, narrow_flow,
-    position_bytes, weight_bytes,
+    Asked, OnStandIn, Speaking, asked_by_passes, flow_of, narrow, narrow_flow, position_bytes,
+    weight_bytes,
 };
 use sottovoce_chatterbox::config::{ModelConfig, T3Config};
 use sottovoce_chatterbox::t3::T3;
@@ -177,13 +177,26 @@ fn a_velocity_is_one_pass_of_few_kernels_and_a_chunk_is_read_once() {
     ] {
         let on = OnStandIn::open();
         let flow = narrow_flow(&on, &config);
-        let asked = |steps, guided_steps| asked_by_flow(&on, &flow, steps, guided_steps);
+        let asked = |steps, guided_steps| flow_of(&on, &flow, &[12], (steps, guided_steps)).1;
         let (one, two, plain) = (asked(1, 1), asked(2, 2), asked(2, 1));
         let guided = two.launches - one.launches;
         println!("{name}, a velocity: {guided} launches");
         assert!(guided <= 340, "{name}: {guided} launches");
         assert!(plain.launches - one.launches <= guided);
         assert_eq!((two.reads, two.waits), (1, 1), "{name}, a chunk");
+        // Streams together share the launches of a velocity, but for those that bring each one's
+        // inputs side by side.
+        let lengths = [12, 9, 12, 7, 10, 12, 8, 11];
+        let together = |steps| flow_of(&on, &flow, &lengths, (steps, steps));
+        let ((mels, two), (_, one)) = (together(2), together(1));
+        let of_eight = two.launches - one.launches;
+        println!("{name}, a velocity of eight streams: {of_eight} launches");
+        let inputs = 5 * (lengths.len() as u64 - 1);
+        assert!(of_eight <= guided + inputs, "{name}: {of_eight} launches");
+        for (mel, length) in mels.chunks_exact(mels.len() / lengths.len()).zip(lengths) {
+            let (alone, _) = flow_of(&on, &flow, &[length], (2, 2));
+            assert!(mel[..alone.len()] == alone, "{name}, {length} tokens");
+        }
     }
 }
 

@@ -117,12 +117,30 @@ fn with_context<R>(work: impl FnOnce(&Context<'_>) -> R) -> R {
     work(&Context::new(&workspace, &cpu))
 }
 
-fn load_flow(source: &Source, memory: &Memory) -> Flow {
+fn load_flow(source: &Source, precision: Precision, memory: &Memory) -> Flow {
     let config = source.config().flow;
-    let loaded = load(source, Component::Flow, Precision::F32, memory, |loader| {
+    let loaded = load(source, Component::Flow, precision, memory, |loader| {
         Flow::load(loader, &config)
     });
     loaded.unwrap().network
+}
+
+/// A voice with a prompt of so many tokens.
+fn random_voice(config: &ModelConfig, prompt_tokens: u32, memory: &Memory) -> Arc<FlowVoice> {
+    let flow = &config.flow;
+    let (noise, owner) = (Noise::new(3), Owner::new(Region::Voice, "test"));
+    let mel_length = prompt_tokens as usize * flow.upsampling * flow.mel_bands();
+    let normals = |row: u64, count: usize| -> Vec<f32> {
+        let places = 0..count as u64;
+        places.map(|place| noise.normal(row, place)).collect()
+    };
+    let (prompt_mel, x_vector) = (normals(1, mel_length), normals(2, flow.speaker_vector));
+    let numbers = Vector::together(memory, owner, &[&prompt_mel, &x_vector]).unwrap();
+    Arc::new(FlowVoice {
+        prompt_tokens: (0..prompt_tokens).collect(),
+        prompt_mel: numbers[0].clone(),
+        speaker_vector: numbers[1].clone(),
+    })
 }
 
 #[test]
@@ -138,7 +156,7 @@ fn the_flow_gives_the_references_mel() {
         };
         let fixture = Fixture::open(file, &config);
         let memory = Memory::host(1 << 28);
-        let flow = load_flow(&fixture.model, &memory);
+        let flow = load_flow(&fixture.model, Precision::F32, &memory);
         for case in ["bare", "prompted"] {
             let mut tokens = fixture.tokens(&format!("{case}.flow_prompt_tokens"));
             let prompt_frames = 2 * tokens.len();
@@ -185,7 +203,7 @@ fn a_recording_gives_the_references_tokens_and_mel() {
     let mut tokens = fixture.tokens("flow_prompt_tokens");
     let prompt_frames = 2 * tokens.len();
     tokens.extend(spoken);
-    let flow = load_flow(&fixture.model, &memory);
+    let flow = load_flow(&fixture.model, Precision::F32, &memory);
     let (prompt, speaker) = (
         fixture.floats("flow_prompt_mel"),
         fixture.floats("flow_x_vector"),
@@ -292,7 +310,7 @@ fn the_flow_chunk_by_chunk_ends_near_the_whole_and_does_not_depend_on_the_chunks
     };
     let fixture = Fixture::open("flow_mean_flow.safetensors", &config);
     let memory = Memory::host(1 << 28);
-    let flow = load_flow(&fixture.model, &memory);
+    let flow = load_flow(&fixture.model, Precision::F32, &memory);
     let owner = Owner::new(Region::Voice, "test");
     let x_vector = fixture.floats("bare.flow_x_vector");
     let numbers = Vector::together(&memory, owner, &[&[], &x_vector]).unwrap();
@@ -336,22 +354,8 @@ fn a_chunk_sees_as_much_of_the_prompt_and_takes_as_many_steps_as_it_is_told() {
     let config = ModelConfig::tiny_base();
     let source = Source::synthetic(config.clone(), 5);
     let memory = Memory::host(1 << 30);
-    let flow = load_flow(&source, &memory);
-    let bands = config.flow.mel_bands();
-    let owner = Owner::new(Region::Voice, "test");
-    let noise = Noise::new(3);
-    let prompt_mel: Vec<f32> = (0..40 * bands as u64)
-        .map(|place| noise.normal(1, place))
-        .collect();
-    let x_vector: Vec<f32> = (0..config.flow.speaker_vector as u64)
-        .map(|place| noise.normal(2, place))
-        .collect();
-    let numbers = Vector::together(&memory, owner, &[&prompt_mel, &x_vector]).unwrap();
-    let voice = Arc::new(FlowVoice {
-        prompt_tokens: (0..20).collect(),
-        prompt_mel: numbers[0].clone(),
-        speaker_vector: numbers[1].clone(),
-    });
+    let flow = load_flow(&source, Precision::F32, &memory);
+    let voice = random_voice(&config, 20, &memory);
     let speak = |prompt_tokens: usize, options: FlowOptions| {
         let window = FlowWindow {
             prompt_tokens,
@@ -387,4 +391,43 @@ fn a_chunk_sees_as_much_of_the_prompt_and_takes_as_many_steps_as_it_is_told() {
         apart(&near) < apart(&far),
         "guidance in all steps but one is nearer than in none"
     );
+}
+
+#[test]
+fn streams_rendered_together_have_the_frames_that_each_has_alone() {
+    let window = FlowWindow {
+        prompt_tokens: usize::MAX,
+        context_tokens: 10,
+    };
+    for config in [ModelConfig::tiny_base(), ModelConfig::tiny_turbo()] {
+        let source = Source::synthetic(config.clone(), 5);
+        let memory = Memory::host(1 << 30);
+        let flow = load_flow(&source, Precision::F32, &memory);
+        let options = FlowOptions::of(&config.flow);
+        // Prompts, tokens and chunks of different lengths.
+        let mut states: Vec<FlowState> = [(20, 12), (5, 30), (0, 7)]
+            .into_iter()
+            .enumerate()
+            .map(|(seed, (prompt, count))| {
+                let voice = random_voice(&config, prompt, &memory);
+                let mut state = FlowState::new(voice, seed as u64, window, options);
+                state.push(&(0..count).collect::<Vec<u32>>());
+                state
+            })
+            .collect();
+        let mut alone = states.clone();
+        for counts in [[8, 20, 3], [4, 10, 4]] {
+            let together = with_context(|ctx| {
+                let mut streams: Vec<_> = states.iter_mut().zip(counts).collect();
+                flow.stream_together(ctx, &mut streams).unwrap()
+            });
+            for ((state, count), together) in alone.iter_mut().zip(counts).zip(&together) {
+                let apart = with_context(|ctx| flow.stream(ctx, state, count).unwrap());
+                assert_eq!(together.overlap, apart.overlap);
+                // The processor's products of few rows sum in another order than those of many.
+                let what = format!("{count} tokens");
+                assert_close(&together.mel, &apart.mel, 1e-5, &what);
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::device;
 use crate::error::Error;
 use crate::metrics::MemoryPlan;
 use crate::options::{EngineOptions, PrecisionChoice, SAMPLE_RATE, Source, parse_variant};
-use crate::plan::{Extent, Recordings, make_plan};
+use crate::plan::{Extent, FLOW_STREAMS, Recordings, make_plan};
 use crate::voice::VoiceParts;
 use crate::watermark::WatermarkPlan;
 use sottovoce_chatterbox::config::ModelConfig;
@@ -213,7 +213,8 @@ pub(crate) fn choose(
         .transpose()?;
     let attempt = |precision: Precision,
                    cache: CachePrecision,
-                   whole_tokens: usize|
+                   whole_tokens: usize,
+                   flow_streams: usize|
      -> Result<(Choice, bool), Error> {
         let budget = options.memory.unwrap_or(u64::MAX);
         let host_budget = options.host_memory.unwrap_or(u64::MAX);
@@ -226,6 +227,7 @@ pub(crate) fn choose(
                 options.context_tokens_max,
             );
             extent.whole_tokens = extent.whole_tokens.max(whole_tokens);
+            extent.flow_streams = flow_streams;
             if tokenizer.is_some() {
                 extent = extent.without_text();
             }
@@ -271,11 +273,28 @@ pub(crate) fn choose(
     };
     let mut last = None;
     for &precision in precisions {
-        let (mut choice, fits) = attempt(precision, options.key_value_precision, 0)?;
+        let cache = options.key_value_precision;
+        let (mut choice, fits) = attempt(precision, cache, 0, 1)?;
         if fits {
+            // A larger window is free where it displaces no stream,
             for whole_tokens in wholes(options.whole_tokens_max, choice.extent.whole_tokens) {
-                let (larger, fits) = attempt(precision, options.key_value_precision, whole_tokens)?;
-                // The larger window is free: it displaces no stream.
+                let (larger, fits) = attempt(precision, cache, whole_tokens, 1)?;
+                if fits && larger.plan.streams_fit >= choice.plan.streams_fit {
+                    choice = larger;
+                    break;
+                }
+            }
+            // and so are more streams in one pass of the flow.
+            let whole_tokens = choice.extent.whole_tokens;
+            let most = match device.favours_batches() {
+                true => choice.plan.streams_fit,
+                false => 1,
+            };
+            let several = FLOW_STREAMS
+                .into_iter()
+                .filter(|&count| 1 < count && count <= most);
+            for flow_streams in several.rev() {
+                let (larger, fits) = attempt(precision, cache, whole_tokens, flow_streams)?;
                 if fits && larger.plan.streams_fit >= choice.plan.streams_fit {
                     choice = larger;
                     break;
@@ -317,7 +336,7 @@ pub(crate) fn choose(
         .chain(precisions.iter().map(|&same| (same, CachePrecision::Int8)))
         .chain(ALL.map(|precision| (precision, CachePrecision::Int8)));
     let hint = others
-        .filter_map(|(precision, cache)| Some((attempt(precision, cache, 0).ok()?, cache)))
+        .filter_map(|(precision, cache)| Some((attempt(precision, cache, 0, 1).ok()?, cache)))
         .find(|((_, fits), _)| *fits);
     let hint = match hint {
         Some(((choice, _), used)) => {

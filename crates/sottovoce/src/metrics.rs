@@ -167,6 +167,8 @@ pub struct EngineMetrics {
     pub streams_refused: u64,
     /// Chunks delivered.
     pub chunks: u64,
+    /// Chunks whose mel was rendered in one pass of the flow with those of other streams.
+    pub chunks_together: u64,
     /// Seconds of speech.
     pub audio_seconds: f64,
     /// Seconds that the worker was busy.

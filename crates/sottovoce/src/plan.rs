@@ -14,7 +14,9 @@ use sottovoce_chatterbox::voice::{NetworkPlan, TokenWindows};
 use sottovoce_chatterbox::weights::{Component, Source, dry};
 use sottovoce_formats::audio::pieces_bytes_max;
 use sottovoce_memory::{Memory, Owner, Region};
-use sottovoce_tensor::{CachePrecision, Context, Device, Precision, Recording, Vector, Workspace};
+use sottovoce_tensor::{
+    CachePrecision, Context, Device, Precision, Recording, SEQUENCES_MAX, Vector, Workspace,
+};
 use std::sync::Arc;
 
 /// Reservations are rounded up to whole system pages.
@@ -39,6 +41,8 @@ pub(crate) struct Extent {
     pub context_tokens: usize,
     /// Speech tokens per pass of the flow in whole delivery, including context and look-ahead.
     pub whole_tokens: usize,
+    /// Streams in one pass of the flow.
+    pub flow_streams: usize,
 }
 
 impl Extent {
@@ -60,6 +64,7 @@ impl Extent {
             context_tokens,
             // The workspace of chunks holds this many in any case.
             whole_tokens: chunk_tokens + context_tokens + Flow::look_ahead_of(&config.flow),
+            flow_streams: 1,
         }
     }
 }
@@ -76,6 +81,7 @@ impl Extent {
             chunk_tokens: self.chunk_tokens.max(other.chunk_tokens),
             context_tokens: self.context_tokens.max(other.context_tokens),
             whole_tokens: self.whole_tokens.max(other.whole_tokens),
+            flow_streams: self.flow_streams.max(other.flow_streams),
         }
     }
 
@@ -112,6 +118,12 @@ struct DryNetworks {
     weights_bytes: u64,
 }
 
+/// Numbers of streams in one pass of the flow. Each has a run of its own: with more streams more
+/// tensors are made, not only larger ones.
+pub(crate) const FLOW_STREAMS: [usize; 4] = [1, 2, 4, 8];
+// With guidance each stream is two sequences.
+const _: () = assert!(2 * FLOW_STREAMS[FLOW_STREAMS.len() - 1] <= SEQUENCES_MAX);
+
 /// A value for each kind of run.
 pub(crate) struct EachRun<T> {
     pub prefix: T,
@@ -119,13 +131,23 @@ pub(crate) struct EachRun<T> {
     pub promptless_prefix: T,
     pub prefill: T,
     pub step: T,
-    pub flow: T,
+    /// Of each of [`FLOW_STREAMS`].
+    pub flow: [T; FLOW_STREAMS.len()],
     pub vocoder: T,
 }
 
 impl<T> EachRun<T> {
+    /// The run of a pass of the flow over so many streams.
+    ///
+    /// # Panics
+    /// If that is none of [`FLOW_STREAMS`].
+    pub fn flow_of(&self, streams: usize) -> &T {
+        let index = FLOW_STREAMS.iter().position(|count| *count == streams);
+        &self.flow[index.expect("a number of streams that has a run")]
+    }
+
     /// The values, in an order that [`EachRun::from_array`] keeps.
-    pub fn into_array(self) -> [T; 6] {
+    pub fn into_array(self) -> [T; 9] {
         let EachRun {
             prefix,
             promptless_prefix,
@@ -134,11 +156,33 @@ impl<T> EachRun<T> {
             flow,
             vocoder,
         } = self;
-        [prefix, promptless_prefix, prefill, step, flow, vocoder]
+        let [one, two, four, eight] = flow;
+        [
+            prefix,
+            promptless_prefix,
+            prefill,
+            step,
+            one,
+            two,
+            four,
+            eight,
+            vocoder,
+        ]
     }
 
-    pub fn from_array(values: [T; 6]) -> EachRun<T> {
-        let [prefix, promptless_prefix, prefill, step, flow, vocoder] = values;
+    pub fn from_array(values: [T; 9]) -> EachRun<T> {
+        let [
+            prefix,
+            promptless_prefix,
+            prefill,
+            step,
+            one,
+            two,
+            four,
+            eight,
+            vocoder,
+        ] = values;
+        let flow = [one, two, four, eight];
         EachRun {
             prefix,
             promptless_prefix,
@@ -155,7 +199,7 @@ impl<T> EachRun<T> {
             promptless_prefix: &self.promptless_prefix,
             prefill: &self.prefill,
             step: &self.step,
-            flow: &self.flow,
+            flow: self.flow.each_ref(),
             vocoder: &self.vocoder,
         }
     }
@@ -386,12 +430,10 @@ pub(crate) fn record(
 ) -> Result<Recordings, Error> {
     let memory = dry_memory();
     let owner = Owner::new(Region::KeyValue, "dry");
+    let nothing = recorded(device, &mut |_| Ok(()))?;
     let [prefix, promptless_prefix, prefill, step] = match networks.t3 {
         Some(t3) => record_t3(t3, config, extent, device)?,
-        None => {
-            let nothing = recorded(device, &mut |_| Ok(()))?;
-            [(); 4].map(|()| nothing.clone())
-        }
+        None => [(); 4].map(|()| nothing.clone()),
     };
     let bands = config.flow.mel_bands();
     let prompt_mel = vec![0.0; extent.flow_prompt_tokens * config.flow.upsampling * bands];
@@ -408,13 +450,24 @@ pub(crate) fn record(
         prompt_tokens: extent.flow_prompt_tokens,
         context_tokens: extent.context_tokens,
     };
-    let flow = recorded(device, &mut |ctx| {
-        let options = FlowOptions::of(&config.flow);
-        let mut state = FlowState::new(flow_voice.clone(), 0, flow_window, options);
-        state.push(&vec![0; window]);
-        networks.flow.stream(ctx, &mut state, window)?;
-        Ok(())
-    })?;
+    let mut flow = [(); FLOW_STREAMS.len()].map(|()| nothing.clone());
+    for (flow, count) in flow.iter_mut().zip(FLOW_STREAMS) {
+        if count > extent.flow_streams {
+            break;
+        }
+        *flow = recorded(device, &mut |ctx| {
+            let options = FlowOptions::of(&config.flow);
+            let mut states: Vec<FlowState> = (0..count)
+                .map(|_| FlowState::new(flow_voice.clone(), 0, flow_window, options))
+                .collect();
+            for state in &mut states {
+                state.push(&vec![0; window]);
+            }
+            let mut streams: Vec<_> = states.iter_mut().map(|state| (state, window)).collect();
+            networks.flow.stream_together(ctx, &mut streams)?;
+            Ok(())
+        })?;
+    }
     let chunk_frames = extent.chunk_tokens * config.flow.upsampling;
     let frames = VocoderState::frames_max(&config.vocoder, chunk_frames);
     let frames_of_silence = Rendering {

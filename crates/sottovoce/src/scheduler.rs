@@ -12,15 +12,26 @@ pub(crate) struct View {
     pub reader_ready: bool,
     /// The first chunk was delivered.
     pub heard: bool,
+    /// While it generates: the next chunk may be ready within [`COMPANION_STEPS_MAX`] steps.
+    pub ready_soon: bool,
     /// The turn in which it was last rendered.
     pub last_turn: u64,
+}
+
+/// Steps of T3 since the last chunk.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StepsSinceChunk {
+    /// All of them.
+    pub all: u32,
+    /// Those while a chunk was ready.
+    pub while_ready: u32,
 }
 
 /// The next unit of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Render this stream's tokens to a chunk.
-    Synthesise(usize),
+    /// Render a chunk of each of these streams.
+    Synthesise(Vec<usize>),
     /// One T3 step of these streams as a batch.
     Step(Vec<usize>),
     /// Wait for a reader, a request or a cancellation.
@@ -30,29 +41,42 @@ pub(crate) enum Work {
 /// Most successive steps for streams without a first chunk while others have a chunk ready.
 pub(crate) const STEPS_BEFORE_CHUNK_MAX: u32 = 16;
 
-/// Chooses by priority: first chunks, then the stream that waited longest for a chunk, then one
-/// step for all. `steps_since_chunk` counts the steps since the last chunk.
-pub(crate) fn choose(streams: &[View], steps_since_chunk: u32) -> Work {
-    let ready = |stream: &View| stream.chunk_ready && stream.reader_ready;
+/// Most steps that a chunk which is ready waits for others that are rendered with it in less time
+/// than after it.
+pub(crate) const COMPANION_STEPS_MAX: u32 = 16;
+
+/// Whether the stream could have a chunk rendered now.
+pub(crate) fn is_ready(stream: &View) -> bool {
+    stream.chunk_ready && stream.reader_ready
+}
+
+/// Chooses by priority: first chunks, then chunks of the streams that waited longest for one, then
+/// one step for all. Up to `chunks_at_once` chunks are rendered together; where that is more than
+/// one, a chunk waits for others that may soon be ready.
+pub(crate) fn choose(streams: &[View], steps: StepsSinceChunk, chunks_at_once: usize) -> Work {
     let needs_tokens = |stream: &View| stream.generating && !stream.chunk_ready;
     let longest_waiting = |heard: bool| {
-        let candidates = streams
-            .iter()
-            .enumerate()
-            .filter(|(_, stream)| ready(stream) && stream.heard == heard);
-        candidates
-            .min_by_key(|(_, stream)| stream.last_turn)
-            .map(|(index, _)| index)
+        let mut candidates: Vec<usize> = (0..streams.len())
+            .filter(|&index| is_ready(&streams[index]) && streams[index].heard == heard)
+            .collect();
+        candidates.sort_by_key(|&index| streams[index].last_turn);
+        let others_come = candidates.len() < chunks_at_once
+            && steps.while_ready < COMPANION_STEPS_MAX
+            && streams
+                .iter()
+                .any(|stream| stream.heard == heard && needs_tokens(stream) && stream.ready_soon);
+        candidates.truncate(chunks_at_once.max(1));
+        Some(candidates).filter(|candidates| !candidates.is_empty() && !others_come)
     };
-    if let Some(index) = longest_waiting(false) {
-        return Work::Synthesise(index);
+    if let Some(first_chunks) = longest_waiting(false) {
+        return Work::Synthesise(first_chunks);
     }
     let some_unheard = streams
         .iter()
         .any(|stream| needs_tokens(stream) && !stream.heard);
-    let chunk_first = !some_unheard || steps_since_chunk >= STEPS_BEFORE_CHUNK_MAX;
-    if let Some(index) = longest_waiting(true).filter(|_| chunk_first) {
-        return Work::Synthesise(index);
+    let chunk_first = !some_unheard || steps.all >= STEPS_BEFORE_CHUNK_MAX;
+    if let Some(chunks) = longest_waiting(true).filter(|_| chunk_first) {
+        return Work::Synthesise(chunks);
     }
     let batch: Vec<usize> = streams
         .iter()
@@ -76,6 +100,7 @@ mod tests {
         chunk_ready: false,
         reader_ready: true,
         heard: false,
+        ready_soon: false,
         last_turn: 0,
     };
     const READY: View = View {
@@ -83,6 +108,14 @@ mod tests {
         heard: true,
         ..FRESH
     };
+
+    /// So many steps since the last chunk, none of them while another was ready.
+    fn after(all: u32) -> StepsSinceChunk {
+        StepsSinceChunk {
+            all,
+            while_ready: 0,
+        }
+    }
 
     #[test]
     fn choices() {
@@ -104,7 +137,7 @@ mod tests {
                     },
                 ],
                 0,
-                Work::Synthesise(1),
+                Work::Synthesise(vec![1]),
             ),
             (
                 "longest waiting first",
@@ -119,7 +152,7 @@ mod tests {
                     },
                 ],
                 0,
-                Work::Synthesise(1),
+                Work::Synthesise(vec![1]),
             ),
             (
                 "a newcomer's tokens go before further sound",
@@ -131,7 +164,7 @@ mod tests {
                 "but not for ever",
                 vec![READY, FRESH],
                 STEPS_BEFORE_CHUNK_MAX,
-                Work::Synthesise(0),
+                Work::Synthesise(vec![0]),
             ),
             (
                 "a slow reader's stream rests",
@@ -165,7 +198,7 @@ mod tests {
             ),
         ];
         for (name, streams, steps, expected) in cases {
-            assert_eq!(choose(&streams, steps), expected, "{name}");
+            assert_eq!(choose(&streams, after(steps), 1), expected, "{name}");
         }
     }
 
@@ -174,12 +207,90 @@ mod tests {
         let mut streams = vec![READY; 8];
         let mut served = [0u32; 8];
         for turn in 1..=800u64 {
-            let Work::Synthesise(index) = choose(&streams, 0) else {
+            let Work::Synthesise(chunks) = choose(&streams, after(0), 1) else {
                 panic!("all are ready")
             };
+            let index = chunks[0];
             served[index] += 1;
             streams[index].last_turn = turn;
         }
         assert_eq!(served, [100; 8], "ready streams take turns");
+    }
+
+    #[test]
+    fn chunks_that_are_ready_are_rendered_together_by_how_long_they_waited() {
+        let waited = |last_turn| View { last_turn, ..READY };
+        let first = View {
+            heard: false,
+            ..READY
+        };
+        let streams = [waited(5), waited(2), FRESH, waited(9), waited(1)];
+        let chosen = |at_once| choose(&streams, after(STEPS_BEFORE_CHUNK_MAX), at_once);
+        assert_eq!(chosen(3), Work::Synthesise(vec![4, 1, 0]));
+        assert_eq!(chosen(8), Work::Synthesise(vec![4, 1, 0, 3]));
+        assert_eq!(
+            choose(&[READY, first, READY, first], after(0), 8),
+            Work::Synthesise(vec![1, 3]),
+            "further sound does not hold up first sound"
+        );
+    }
+
+    #[test]
+    fn a_chunk_waits_for_others_only_where_they_are_rendered_together_and_come_soon() {
+        let soon = View {
+            ready_soon: true,
+            heard: true,
+            ..FRESH
+        };
+        let waited = |while_ready| StepsSinceChunk {
+            all: while_ready,
+            while_ready,
+        };
+        let chunk = Work::Synthesise(vec![0]);
+        let step = Work::Step(vec![1]);
+        let cases = [
+            ("one at a time", [READY, soon], 0, 1, &chunk),
+            ("another comes", [READY, soon], 0, 4, &step),
+            (
+                "but not for ever",
+                [READY, soon],
+                COMPANION_STEPS_MAX,
+                4,
+                &chunk,
+            ),
+            (
+                "another is far off",
+                [
+                    READY,
+                    View {
+                        ready_soon: false,
+                        ..soon
+                    },
+                ],
+                0,
+                4,
+                &chunk,
+            ),
+            (
+                "first sound does not wait for further sound",
+                [
+                    View {
+                        heard: false,
+                        ..READY
+                    },
+                    soon,
+                ],
+                0,
+                4,
+                &chunk,
+            ),
+        ];
+        for (name, streams, steps, at_once, expected) in cases {
+            assert_eq!(
+                &choose(&streams, waited(steps), at_once),
+                expected,
+                "{name}"
+            );
+        }
     }
 }

@@ -32,7 +32,8 @@ pub(crate) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn context(self) -> Context<'a> {
+    /// A context for the run, whose workspace starts anew.
+    pub fn context(self) -> Context<'a> {
         self.workspace.restart();
         Context::new(self.workspace, self.device)
     }

@@ -8,16 +8,17 @@ mod reclaimer;
 pub(crate) use job::{ChangeTokens, Job};
 
 use crate::admission::Ticket;
+use crate::chunking::Pass;
 use crate::engine::Shared;
 use crate::error::Error;
 use crate::manager::StreamingMemoryManager;
 use crate::options::{SAMPLE_RATE, SAMPLES_PER_TOKEN};
 use crate::pipeline::{Pipeline, StepError, Utterance};
-use crate::scheduler::{self, View, Work};
+use crate::scheduler::{self, StepsSinceChunk, View, Work};
 use crate::stream::Chunk;
 use crate::voice::VoiceInner;
 use crate::watermark::Watermark;
-use live::Live;
+use live::{Due, Live};
 use reclaimer::Reclaimer;
 use sottovoce_memory::policy::Event;
 use std::any::Any;
@@ -42,7 +43,7 @@ pub(crate) struct Worker {
     last_voice: Option<Weak<VoiceInner>>,
     live: Vec<Live>,
     turn: u64,
-    steps_since_chunk: u32,
+    steps_since_chunk: StepsSinceChunk,
     /// Whether memory of ended streams was kept for queued requests.
     left_for_others: bool,
 }
@@ -62,7 +63,7 @@ impl Worker {
             last_voice: None,
             live: Vec::new(),
             turn: 0,
-            steps_since_chunk: 0,
+            steps_since_chunk: StepsSinceChunk::default(),
             left_for_others: false,
         }
     }
@@ -82,7 +83,8 @@ impl Worker {
             self.read_texts();
             let views: Vec<View> = self.live.iter().map(Live::view).collect();
             let started = Instant::now();
-            match scheduler::choose(&views, self.steps_since_chunk) {
+            let chunks_at_once = self.pipeline.flow_streams_max();
+            match scheduler::choose(&views, self.steps_since_chunk, chunks_at_once) {
                 Work::Wait => {
                     shared.sleep();
                     continue;
@@ -92,8 +94,8 @@ impl Worker {
                 Work::Step(batch) => self.survive(&batch, |worker| {
                     device.run(&mut || worker.step(&batch));
                 }),
-                Work::Synthesise(index) => self.survive(&[index], |worker| {
-                    device.run(&mut || worker.synthesise(index));
+                Work::Synthesise(chunks) => self.survive(&chunks, |worker| {
+                    device.run(&mut || worker.synthesise(&chunks));
                 }),
             }
             shared.metrics().busy_seconds += started.elapsed().as_secs_f64();
@@ -195,7 +197,9 @@ impl Worker {
     /// One token for each stream of `batch`. If memory is short and nothing can be reclaimed, the
     /// youngest stream ends so that the others go on.
     fn step(&mut self, batch: &[usize]) {
-        self.steps_since_chunk += 1;
+        let ready = (self.live.iter()).any(|live| scheduler::is_ready(&live.view()));
+        self.steps_since_chunk.all += 1;
+        self.steps_since_chunk.while_ready += u32::from(ready);
         let mut batch = batch.to_vec();
         let mut attempt = 0;
         while !batch.is_empty() {
@@ -254,10 +258,48 @@ impl Worker {
             .climb(error, attempt, &mut reclaimer, &mut self.shared.metrics())
     }
 
-    fn synthesise(&mut self, index: usize) {
+    /// A chunk of each of these streams.
+    fn synthesise(&mut self, chunks: &[usize]) {
         self.turn += 1;
-        self.steps_since_chunk = 0;
+        self.steps_since_chunk = StepsSinceChunk::default();
         let started = Instant::now();
+        let due: Vec<(Ticket, Option<Due>)> = (chunks.iter())
+            .map(|&index| (self.live[index].job.ticket, self.live[index].due()))
+            .collect();
+        if chunks.len() > 1 {
+            self.render_together(&due);
+        }
+        for (ticket, due) in due {
+            // Streams that end make room in the list.
+            let index = (self.live.iter()).position(|live| live.job.ticket == ticket);
+            if let Some(index) = index {
+                self.synthesise_one(index, due, started);
+            }
+        }
+    }
+
+    /// Renders what is due of several streams to mel frames, of all whose flow has the first one's
+    /// options at once. If that fails, each is rendered on its own, and finds out why.
+    fn render_together(&mut self, due: &[(Ticket, Option<Due>)]) {
+        let mut passes: Vec<(&mut Utterance, Pass)> = Vec::with_capacity(due.len());
+        for live in &mut self.live {
+            let of_live = due.iter().find(|(ticket, _)| *ticket == live.job.ticket);
+            let Some(Due { pass, .. }) = of_live.and_then(|(_, due)| *due) else {
+                continue;
+            };
+            let utterance = &mut live.utterance;
+            let agrees = (passes.first()).is_none_or(|(first, _)| first.flows_with(utterance));
+            if agrees && pass.count > 0 {
+                passes.push((utterance, pass));
+            }
+        }
+        let holdings = self.shared.holdings();
+        let rendered = self.pipeline.render_together(&mut passes, holdings);
+        self.shared.metrics().chunks_together += rendered.unwrap_or(0) as u64;
+    }
+
+    /// A chunk of one stream.
+    fn synthesise_one(&mut self, index: usize, due: Option<Due>, started: Instant) {
         let live = &mut self.live[index];
         live.last_turn = self.turn;
         let samples_max = live.utterance.chunk_tokens_max() * SAMPLES_PER_TOKEN;
@@ -269,15 +311,9 @@ impl Worker {
             return self.deliver(index, samples, last, started);
         }
         self.notice_voice(index);
-        let live = &mut self.live[index];
-        let Some(pass) = live.utterance.due(live.chunk) else {
+        let Some(Due { pass, whole, last }) = due else {
             return;
         };
-        // The pass ends the stream or is followed by a silence, so that later passes do not depend
-        // on it.
-        let whole = pass.count == live.utterance.tokens_waiting()
-            && (!live.utterance.goes_on() || live.utterance.before_silence());
-        let last = whole && !live.utterance.goes_on();
         let shared = self.shared.clone();
         let mut attempt = 0;
         let spoken = loop {

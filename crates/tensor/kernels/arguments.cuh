@@ -160,6 +160,9 @@ struct PagesArguments {
     unsigned unused;
 };
 
+/// Most sequences of an attention that may see different numbers of keys.
+constexpr unsigned SEQUENCES_MAX = 16;
+
 /// Attention of rows over rows, in sequences along the grid's third axis, each of `queries` and
 /// `keys` rows.
 struct AttentionArguments {
@@ -182,6 +185,8 @@ struct AttentionArguments {
     unsigned causal;
     float scale;
     unsigned unused;
+    /// Of each sequence, how many of its first keys are seen; zero stands for `keys`.
+    unsigned keys_seen[SEQUENCES_MAX];
 };
 
 /// Work on each element of `[rows, columns]`. What `factor`, `scale` and `times` are, each kernel

@@ -47,6 +47,16 @@ DEVICE void load_columns(const float *x, unsigned stride, unsigned rows, int fir
     }
 }
 
+/// How many keys the queries of the block's sequence see.
+DEVICE unsigned keys_seen(const AttentionArguments &a) {
+    unsigned keys = a.keys;
+    // Read by numbers that the compiler knows: others would bring the arguments onto the stack.
+    UNROLL
+    for (unsigned sequence = 0; sequence < SEQUENCES_MAX; ++sequence)
+        if (block_z() == sequence && a.keys_seen[sequence] > 0) keys = a.keys_seen[sequence];
+    return keys;
+}
+
 template <unsigned SIZE>
 DEVICE void attend(const AttentionArguments &a, Shared<SIZE> &shared) {
     // Of scores a thread makes 4 × 4, of the output 8 rows by SIZE / 16 channels.
@@ -55,6 +65,7 @@ DEVICE void attend(const AttentionArguments &a, Shared<SIZE> &shared) {
     const unsigned first_query = block_x() * QUERIES;
     const unsigned score_row = thread / 8 * 4, score_key = thread % 8 * 4;
     const unsigned out_row = thread / 16 * 8, out_column = thread % 16 * 4;
+    const unsigned key_count = keys_seen(a);
     const uint64_t queries_before = uint64_t(block_z()) * a.queries;
     const uint64_t keys_before = uint64_t(block_z()) * a.keys;
     const float *q = a.q + queries_before * a.q_stride + head * size;
@@ -72,7 +83,7 @@ DEVICE void attend(const AttentionArguments &a, Shared<SIZE> &shared) {
     }
     // The last query of the block sees the most keys.
     const unsigned last = smaller(first_query + QUERIES, a.queries);
-    const unsigned end = a.causal ? smaller(last + a.keys - a.queries, a.keys) : a.keys;
+    const unsigned end = a.causal ? smaller(last + a.keys - a.queries, a.keys) : key_count;
     NO_UNROLL
     for (unsigned first_key = 0; first_key < end; first_key += KEYS) {
         Four scores[4];
@@ -83,7 +94,7 @@ DEVICE void attend(const AttentionArguments &a, Shared<SIZE> &shared) {
             barrier();
             load_columns<QUERIES>(q, a.q_stride, a.queries, int(first_query), size, channel,
                                   shared.scores.q);
-            load_columns<KEYS>(k, a.k_stride, a.keys, int(first_key), size, channel,
+            load_columns<KEYS>(k, a.k_stride, key_count, int(first_key), size, channel,
                                shared.scores.k);
             barrier();
             _Pragma("unroll (QUADS == 1 ? 4 : 1)")
@@ -132,7 +143,7 @@ DEVICE void attend(const AttentionArguments &a, Shared<SIZE> &shared) {
         if (thread < QUERIES) {
             const unsigned query = first_query + thread;
             const unsigned seen =
-                a.causal ? smaller(query + 1 + a.keys - a.queries, a.keys) : a.keys;
+                a.causal ? smaller(query + 1 + a.keys - a.queries, a.keys) : key_count;
             const unsigned count = seen > first_key ? smaller(seen - first_key, KEYS) : 0;
             float most = shared.largest[thread];
             NO_UNROLL
@@ -153,7 +164,7 @@ DEVICE void attend(const AttentionArguments &a, Shared<SIZE> &shared) {
         NO_UNROLL
         for (unsigned place = thread; place < KEYS * SIZE; place += THREADS) {
             const unsigned key = first_key + place / SIZE, column = place % SIZE;
-            const bool inside = key < a.keys && column < size;
+            const bool inside = key < key_count && column < size;
             shared.values[place / SIZE][column] =
                 inside ? v[uint64_t(key) * a.v_stride + column] : 0.0f;
         }

@@ -212,6 +212,7 @@ DEVICE void attend(const AttentionArguments &a, Shared<TERMS, RELATIVE> &shared)
     const unsigned head = block_y(), size = a.size, first_query = block_x() * QUERIES;
     const unsigned group = thread_x() % 32 / 4, pair = thread_x() % 4;
     const unsigned warp_query = thread_x() / 32 * ROWS;
+    const unsigned key_count = attention::keys_seen(a);
     const uint64_t queries_before = uint64_t(block_z()) * a.queries;
     const uint64_t keys_before = uint64_t(block_z()) * a.keys;
     const float *k = a.k + keys_before * a.k_stride + head * size;
@@ -233,13 +234,13 @@ DEVICE void attend(const AttentionArguments &a, Shared<TERMS, RELATIVE> &shared)
     // Of the thread's two rows.
     float largest[2] = {LOWEST, LOWEST}, total[2] = {0.0f, 0.0f};
     NO_UNROLL
-    for (unsigned first_key = 0; first_key < a.keys; first_key += KEYS) {
+    for (unsigned first_key = 0; first_key < key_count; first_key += KEYS) {
         Four scores[1][KEY_TILES];
         score_positions(a, first_key, shared, scores);
         barrier();
         // What all keys have in common changes no weight, and would take bits of their halves.
-        load_rows<4>(k, a.k_stride, a.keys, k, int(first_key), size, shared.tiles.keys);
-        load_values<8>(v, a.v_stride, a.keys, first_key, size, shared.tiles.values);
+        load_rows<4>(k, a.k_stride, key_count, k, int(first_key), size, shared.tiles.keys);
+        load_values<8>(v, a.v_stride, key_count, first_key, size, shared.tiles.values);
         barrier();
         UNROLL
         for (unsigned step = 0; step < STEPS; ++step)
@@ -249,7 +250,7 @@ DEVICE void attend(const AttentionArguments &a, Shared<TERMS, RELATIVE> &shared)
         for (unsigned tile = 0; tile < KEY_TILES; ++tile)
             UNROLL
             for (unsigned i = 0; i < 4; ++i) {
-                const bool inside = first_key + 8 * tile + 2 * pair + i % 2 < a.keys;
+                const bool inside = first_key + 8 * tile + 2 * pair + i % 2 < key_count;
                 const float score = inside ? scores[0][tile][i] * a.scale : LOWEST;
                 scores[0][tile][i] = score;
                 most[i / 2] = larger_float(score, most[i / 2]);
@@ -270,7 +271,7 @@ DEVICE void attend(const AttentionArguments &a, Shared<TERMS, RELATIVE> &shared)
                 float powers[2];
                 UNROLL
                 for (unsigned j = 0; j < 2; ++j) {
-                    const bool inside = first_key + 8 * tile + 2 * pair + j < a.keys;
+                    const bool inside = first_key + 8 * tile + 2 * pair + j < key_count;
                     const float score = scores[0][tile][2 * row + j];
                     powers[j] = inside ? exponential(score - most[row]) * POWER : 0.0f;
                 }

@@ -104,11 +104,12 @@ pub trait FusedOperations {
         out: ViewMut<'_>,
     );
 
-    /// Attention of queries over keys and values within each of `sequences` stacked sequences.
+    /// Attention of queries over keys and values within each of several stacked sequences of one
+    /// length, of which queries see the first `keys_seen` keys.
     fn attention_sequences(
         &self,
         parts: [View<'_>; 3],
-        sequences: usize,
+        keys_seen: &[usize],
         options: &Attention<'_>,
         rounding: Rounding,
         out: ViewMut<'_>,

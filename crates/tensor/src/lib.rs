@@ -63,7 +63,7 @@ pub use matrix::{Matrix, MatrixError, Precision, Vector};
 pub use noise::Noise;
 pub use operations::{
     Activation, Attention, Convolving, EvenPositions, LayerChains, Operations, RelativePositions,
-    Rounding, SinusoidOrder, Store, WatchedHeads,
+    Rounding, SEQUENCES_MAX, SinusoidOrder, Store, WatchedHeads,
 };
 pub use stft::Stft;
 pub use tensor::Tensor;

@@ -98,6 +98,9 @@ impl Default for Convolving<'_> {
     }
 }
 
+/// Most sequences of one attention that may see different numbers of keys.
+pub const SEQUENCES_MAX: usize = 16;
+
 /// Scaled dot-product attention over rows; heads are side by side in the columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention<'a> {
@@ -233,6 +236,12 @@ pub trait Operations: Send + Sync {
     /// The fused operations of a device on which launches are expensive.
     fn fused(&self) -> Option<&dyn FusedOperations> {
         None
+    }
+
+    /// Whether forwards through the same weights should run as one batch with stacked rows, because
+    /// launches are expensive. Elsewhere a batch would only take more memory.
+    fn favours_batches(&self) -> bool {
+        self.fused().is_some()
     }
 
     /// The chains of layers of a device that computes on cores with caches.

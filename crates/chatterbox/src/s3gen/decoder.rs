@@ -19,14 +19,14 @@ const WAVELENGTH_MAX: f32 = 10_000.0;
 const WIDENING: usize = 4;
 const PREFIX: &str = "flow.decoder.estimator";
 
-/// Conditioning of the mel.
-pub(super) struct Condition<'a> {
+/// Conditioning of an utterance's mel.
+pub(super) struct Condition {
     /// The encoder's output for each frame, `[frames, bands]`.
-    pub mu: &'a Tensor,
+    pub mu: Tensor,
     /// The speaker, `[1, bands]`.
-    pub speaker: &'a Tensor,
+    pub speaker: Tensor,
     /// The prompt's mel frames, `[frames, bands]`; zero elsewhere.
-    pub known: &'a Tensor,
+    pub known: Tensor,
 }
 
 pub(super) struct FlowDecoder {
@@ -126,14 +126,17 @@ impl FlowDecoder {
         })
     }
 
-    /// Velocity of `x` `[frames, bands]` at time `from` under each condition, stacked by rows:
-    /// `[conditions · frames, bands]`. A mean flow also takes the end time `to`. An absent
-    /// condition gives the unconditional velocity of guidance.
+    /// Velocity of `x` at time `from`. `x` `[utterances · frames, bands]` holds utterances stacked by
+    /// rows, each filled up to `frames`. Of each, `lengths` has the frames that count, and
+    /// `conditions` its condition, or none for the unconditional velocity of guidance. With twice as
+    /// many conditions the utterances are taken twice, and the result is `[conditions · frames,
+    /// bands]`. A mean flow also takes the end time `to`.
     pub fn velocity(
         &self,
         ctx: &Context<'_>,
         x: &Tensor,
-        conditions: &[Option<&Condition<'_>>],
+        lengths: &[usize],
+        conditions: &[Option<&Condition>],
         from: f32,
         to: Option<f32>,
     ) -> Tensor {
@@ -147,27 +150,32 @@ impl FlowDecoder {
         let layers: Vec<&Linear> = stages.iter().map(|stage| &stage.time).collect();
         let shifts = ctx.linears(&time, None, &layers);
         drop(time);
-        let (frames, bands, count) = (x.rows(), x.columns(), conditions.len());
+        let (frames, bands) = (x.rows() / lengths.len(), x.columns());
+        let utterances = (0..lengths.len()).cycle().take(conditions.len());
+        let lengths: Vec<usize> = utterances.clone().map(|index| lengths[index]).collect();
+        let count = lengths.len();
         let mut joined = ctx.zeros(&[count * frames, self.inputs]);
-        for (index, condition) in conditions.iter().enumerate() {
-            let mut rows = joined.view_mut().rows(index * frames..(index + 1) * frames);
+        for (index, (condition, utterance)) in conditions.iter().zip(utterances).enumerate() {
+            let rows = index * frames..index * frames + lengths[index];
+            let mut rows = joined.view_mut().rows(rows);
+            let x = (x.view()).rows(utterance * frames..utterance * frames + lengths[index]);
             ctx.copy_into(x, rows.reborrow().columns(0..bands));
             let Some(condition) = condition else { continue };
-            ctx.copy_into(condition.mu, rows.reborrow().columns(bands..2 * bands));
+            ctx.copy_into(&condition.mu, rows.reborrow().columns(bands..2 * bands));
             let speaker = rows.reborrow().columns(2 * bands..3 * bands);
-            ctx.add(speaker, condition.speaker);
-            ctx.copy_into(condition.known, rows.columns(3 * bands..4 * bands));
+            ctx.add(speaker, &condition.speaker);
+            ctx.copy_into(&condition.known, rows.columns(3 * bands..4 * bands));
         }
         let shift = |stage: usize| shifts.view().rows(stage..stage + 1);
-        let skip = self.down.forward(ctx, &joined, count, shift(0));
+        let skip = self.down.forward(ctx, &joined, &lengths, shift(0));
         drop(joined);
         let mut x = ctx.conv1d_sequences(&skip, count, &self.down_out);
         for (index, stage) in self.middle.iter().enumerate() {
-            x = stage.forward(ctx, &x, count, shift(1 + index));
+            x = stage.forward(ctx, &x, &lengths, shift(1 + index));
         }
         let both = ctx.concat_columns(&[x.view(), skip.view()]);
         drop((x, skip));
-        let x = (self.up).forward(ctx, &both, count, shift(1 + self.middle.len()));
+        let x = (self.up).forward(ctx, &both, &lengths, shift(1 + self.middle.len()));
         drop(both);
         let x = ctx.conv1d_sequences(&x, count, &self.up_out);
         let x = self.last.forward(ctx, &x, count, None);
@@ -223,14 +231,15 @@ impl UnetBlock {
         })
     }
 
-    /// `x` holds `sequences` sequences, stacked by rows; `shift` is the time's contribution to each
-    /// row.
-    fn forward(&self, ctx: &Context<'_>, x: &Tensor, sequences: usize, shift: View<'_>) -> Tensor {
-        let inner = self.block1.forward(ctx, x, sequences, Some(shift));
-        let mut inner = self.block2.forward(ctx, &inner, sequences, None);
+    /// `x` holds sequences, stacked by rows, of which the first `lengths` rows count: convolutions
+    /// only look back, so that what fills a sequence up is kept from attention alone. `shift` is the
+    /// time's contribution to each row.
+    fn forward(&self, ctx: &Context<'_>, x: &Tensor, lengths: &[usize], shift: View<'_>) -> Tensor {
+        let inner = self.block1.forward(ctx, x, lengths.len(), Some(shift));
+        let mut inner = self.block2.forward(ctx, &inner, lengths.len(), None);
         ctx.conv1d_add(x, &self.skip, &mut inner);
         for transformer in &self.transformers {
-            transformer.forward(ctx, &mut inner, sequences);
+            transformer.forward(ctx, &mut inner, lengths);
         }
         inner
     }
@@ -305,7 +314,7 @@ impl Transformer {
         })
     }
 
-    fn forward(&self, ctx: &Context<'_>, x: &mut Tensor, sequences: usize) {
+    fn forward(&self, ctx: &Context<'_>, x: &mut Tensor, lengths: &[usize]) {
         {
             let layers = [&self.query, &self.key, &self.value];
             let joined = ctx.linears(&*x, Some(&self.attention_norm), &layers);
@@ -317,7 +326,7 @@ impl Transformer {
                 causal: false,
                 relative: None,
             };
-            let mixed = ctx.attention_sequences(parts, sequences, &options);
+            let mixed = ctx.attention_sequences(parts, lengths, &options);
             ctx.linear_add(&mixed, &self.out, x);
         }
         let gelu = Activation::GeluErf;

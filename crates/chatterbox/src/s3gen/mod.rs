@@ -37,6 +37,21 @@ impl FlowOptions {
     }
 }
 
+/// What the flow makes the mel of an utterance, or of a window of it, from.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowInputs<'a> {
+    /// Speech tokens, prompt first.
+    pub tokens: &'a [u32],
+    /// The first frames of the mel, `[frames][bands]`.
+    pub prompt_mel: &'a [f32],
+    /// X-vector. It is normalised by the flow.
+    pub speaker_vector: &'a [f32],
+    /// Random numbers.
+    pub noise: Noise,
+    /// Rows of the noise from which the frames start, one range after the other.
+    pub noise_rows: &'a [Range<u64>],
+}
+
 /// The flow's weights.
 pub struct Flow {
     config: FlowConfig,
@@ -86,40 +101,43 @@ impl Flow {
         &self.config
     }
 
-    /// Mel frames `[2 · tokens, bands]` of `tokens`, prompt first. `prompt_mel` `[frames][bands]`
-    /// gives the first frames. Frames start from the noise in `noise_rows`, one range after the
-    /// other. The x-vector is normalised here.
+    /// Mel frames of utterances, which are computed together: `[utterances · frames, bands]`. Each
+    /// is filled up to the frames of the longest, which are twice as many as its tokens.
     ///
     /// # Panics
-    /// Unless there is one row of noise per frame.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "what is said, by whom, from which noise, and how"
-    )]
+    /// Unless there is one row of noise per frame, or if there are more utterances than half of
+    /// [`SEQUENCES_MAX`](sottovoce_tensor::SEQUENCES_MAX) and their lengths differ.
     pub fn mel(
         &self,
         ctx: &Context<'_>,
-        tokens: &[u32],
-        prompt_mel: &[f32],
-        speaker_vector: &[f32],
-        noise: Noise,
-        noise_rows: &[Range<u64>],
+        utterances: &[FlowInputs<'_>],
         options: FlowOptions,
     ) -> Tensor {
         let bands = self.config.mel_bands();
-        let frames = tokens.len() * self.config.upsampling;
-        let mut start = ctx.tensor(&[frames, bands]);
-        let mut first = 0;
-        for rows in noise_rows {
-            let end = first + (rows.end - rows.start) as usize;
-            ctx.normals(noise, rows.start, start.view_mut().rows(first..end));
-            first = end;
+        let lengths: Vec<usize> = (utterances.iter())
+            .map(|inputs| inputs.tokens.len() * self.config.upsampling)
+            .collect();
+        let frames = lengths.iter().copied().max().unwrap_or(0);
+        let mut start = ctx.zeros(&[utterances.len() * frames, bands]);
+        for (index, inputs) in utterances.iter().enumerate() {
+            let mut first = index * frames;
+            for rows in inputs.noise_rows {
+                let end = first + (rows.end - rows.start) as usize;
+                ctx.normals(inputs.noise, rows.start, start.view_mut().rows(first..end));
+                first = end;
+            }
+            assert_eq!(first, index * frames + lengths[index], "rows of noise");
         }
-        assert_eq!(first, frames, "rows of noise");
-        self.mel_from(ctx, tokens, prompt_mel, speaker_vector, start, options)
+        let ctx = &ctx.rounding(self.rounding);
+        let conditions: Vec<Condition> = (utterances.iter())
+            .map(|inputs| {
+                self.condition(ctx, inputs.tokens, inputs.prompt_mel, inputs.speaker_vector)
+            })
+            .collect();
+        self.solve(ctx, start, &lengths, &conditions, options)
     }
 
-    /// As [`Flow::mel`], from given noise `[2 · tokens, bands]`.
+    /// Mel frames of one utterance, as [`Flow::mel`], from given noise `[2 · tokens, bands]`.
     pub fn mel_from(
         &self,
         ctx: &Context<'_>,
@@ -130,6 +148,19 @@ impl Flow {
         options: FlowOptions,
     ) -> Tensor {
         let ctx = &ctx.rounding(self.rounding);
+        let condition = self.condition(ctx, tokens, prompt_mel, speaker_vector);
+        let frames = start.rows();
+        self.solve(ctx, start, &[frames], &[condition], options)
+    }
+
+    /// What the decoder goes by.
+    fn condition(
+        &self,
+        ctx: &Context<'_>,
+        tokens: &[u32],
+        prompt_mel: &[f32],
+        speaker_vector: &[f32],
+    ) -> Condition {
         let bands = self.config.mel_bands();
         let frames = tokens.len() * self.config.upsampling;
         let speaker = {
@@ -153,22 +184,21 @@ impl Flow {
         ctx.write(known.view_mut().rows(0..known_frames), |rows| {
             rows.copy_from_slice(prompt_mel);
         });
-        let condition = Condition {
-            mu: &mu,
-            speaker: &speaker,
-            known: &known,
-        };
-        self.solve(ctx, start, &condition, options)
+        Condition { mu, speaker, known }
     }
 
-    /// Integrates the flow from noise to mel.
+    /// Integrates the flow from noise to mel, of utterances that are stacked by rows and have these
+    /// lengths.
     fn solve(
         &self,
         ctx: &Context<'_>,
         mut x: Tensor,
-        condition: &Condition<'_>,
+        lengths: &[usize],
+        conditions: &[Condition],
         options: FlowOptions,
     ) -> Tensor {
+        let with: Vec<Option<&Condition>> = conditions.iter().map(Some).collect();
+        let without = vec![None; conditions.len()];
         let steps = options.steps;
         let time = |step: usize| {
             let linear = step as f32 / steps as f32;
@@ -180,36 +210,30 @@ impl Flow {
         for step in 0..steps {
             let (from, to) = (time(step), time(step + 1));
             let length = to - from;
-            match self.config.solver {
-                FlowSolver::MeanFlow { .. } => {
-                    let decoder = &self.decoder;
-                    let velocity = decoder.velocity(ctx, &x, &[Some(condition)], from, Some(to));
-                    ctx.add_scaled(&mut x, 1.0, &velocity, length);
+            let end = matches!(self.config.solver, FlowSolver::MeanFlow { .. }).then_some(to);
+            let velocity = |x: &Tensor, conditions: &[Option<&Condition>]| {
+                (self.decoder).velocity(ctx, x, lengths, conditions, from, end)
+            };
+            let guidance = match self.config.solver {
+                FlowSolver::Euler { guidance, .. } if step < options.guided_steps => guidance,
+                FlowSolver::Euler { .. } | FlowSolver::MeanFlow { .. } => {
+                    let with = velocity(&x, &with);
+                    ctx.add_scaled(&mut x, 1.0, &with, length);
+                    continue;
                 }
-                FlowSolver::Euler { guidance, .. } => {
-                    let velocity = |conditions: &[Option<&Condition<'_>>]| {
-                        self.decoder.velocity(ctx, &x, conditions, from, None)
-                    };
-                    if step >= options.guided_steps {
-                        let with = velocity(&[Some(condition)]);
-                        ctx.add_scaled(&mut x, 1.0, &with, length);
-                        continue;
-                    }
-                    let (towards, away) = (length * (1.0 + guidance), -length * guidance);
-                    if ctx.favours_batches() {
-                        let both = velocity(&[Some(condition), None]);
-                        let frames = x.rows();
-                        let (with, without) = (0..frames, frames..2 * frames);
-                        ctx.add_scaled(&mut x, 1.0, both.view().rows(with), towards);
-                        ctx.add_scaled(&mut x, 1.0, both.view().rows(without), away);
-                        continue;
-                    }
-                    let with = velocity(&[Some(condition)]);
-                    let without = velocity(&[None]);
-                    ctx.add_scaled(&mut x, 1.0, &with, towards);
-                    ctx.add_scaled(&mut x, 1.0, &without, away);
-                }
+            };
+            let (towards, away) = (length * (1.0 + guidance), -length * guidance);
+            if ctx.favours_batches() {
+                let both = velocity(&x, &[&*with, &*without].concat());
+                let rows = x.rows();
+                ctx.add_scaled(&mut x, 1.0, both.view().rows(0..rows), towards);
+                ctx.add_scaled(&mut x, 1.0, both.view().rows(rows..2 * rows), away);
+                continue;
             }
+            let with = velocity(&x, &with);
+            let without = velocity(&x, &without);
+            ctx.add_scaled(&mut x, 1.0, &with, towards);
+            ctx.add_scaled(&mut x, 1.0, &without, away);
         }
         x
     }

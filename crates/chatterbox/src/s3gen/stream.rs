@@ -1,10 +1,11 @@
 //! The streaming flow. A chunk is rendered with some tokens before it and the look-ahead after it;
 //! noise is indexed by absolute frame.
 
-use super::{Flow, FlowOptions};
+use super::{Flow, FlowInputs, FlowOptions};
 use crate::config::FlowConfig;
 use sottovoce_tensor::{Context, Failure, Noise, Vector};
 use std::f32::consts::FRAC_PI_2;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Tokens before a chunk that are rendered again with it. With their right context known, their
@@ -122,6 +123,84 @@ impl FlowState {
     pub fn push(&mut self, tokens: &[u32]) {
         self.tokens.extend_from_slice(tokens);
     }
+
+    /// The solver's options.
+    pub fn options(&self) -> FlowOptions {
+        self.options
+    }
+
+    /// What is rendered for the next `count` waiting tokens.
+    ///
+    /// # Panics
+    /// If fewer tokens are waiting.
+    fn window_of(&self, count: usize, flow: &Flow) -> ChunkWindow {
+        assert!(
+            count <= self.waiting(),
+            "{count} tokens of {} that wait",
+            self.waiting()
+        );
+        let voice = &self.voice;
+        let prompt = (voice.prompt_tokens.len()).min(self.window.prompt_tokens);
+        let cut = voice.prompt_tokens.len() - prompt;
+        let end = (self.done + count + flow.look_ahead()).min(self.tokens.len());
+        let mut tokens = Vec::with_capacity(prompt + end);
+        tokens.extend_from_slice(&voice.prompt_tokens[cut..]);
+        tokens.extend_from_slice(&self.tokens[..end]);
+        let factor = flow.config.upsampling;
+        let bands = flow.config.mel_bands();
+        let prompt_frames = prompt * factor;
+        // Noise of the prompt's frames comes first, whichever parts of prompt and stream the window
+        // holds.
+        let (cut_frames, first_frame) = (cut * factor, self.first * factor);
+        let prompt_end = (cut_frames + prompt_frames) as u64;
+        let spoken = prompt_end + first_frame as u64;
+        let mel_length = voice.prompt_mel.data().len();
+        let known = cut_frames * bands..(cut_frames + prompt_frames) * bands;
+        let overlap = self.done.min(OVERLAP_TOKENS);
+        let start = (prompt + self.done - overlap) * factor;
+        ChunkWindow {
+            tokens,
+            known: known.start.min(mel_length)..known.end.min(mel_length),
+            noise_rows: [
+                cut_frames as u64..prompt_end,
+                spoken..spoken + (end * factor) as u64,
+            ],
+            wanted: start..start + (overlap + count) * factor,
+            overlap: overlap * factor,
+        }
+    }
+
+    fn inputs<'a>(&'a self, window: &'a ChunkWindow) -> FlowInputs<'a> {
+        FlowInputs {
+            tokens: &window.tokens,
+            prompt_mel: &self.voice.prompt_mel.data()[window.known.clone()],
+            speaker_vector: self.voice.speaker_vector.data(),
+            noise: self.noise,
+            noise_rows: &window.noise_rows,
+        }
+    }
+
+    /// Counts tokens as rendered, and drops those that are no context of what follows.
+    fn advance(&mut self, count: usize) {
+        self.done += count;
+        let drop_count = self.done.saturating_sub(self.window.context_tokens);
+        self.tokens.drain(..drop_count);
+        self.first += drop_count;
+        self.done -= drop_count;
+    }
+}
+
+/// What is rendered for a chunk.
+struct ChunkWindow {
+    /// Those of the prompt, the context, the chunk and its look-ahead.
+    tokens: Vec<u32>,
+    /// The prompt's mel among the voice's numbers.
+    known: Range<usize>,
+    noise_rows: [Range<u64>; 2],
+    /// Frames of the overlap and of the chunk.
+    wanted: Range<usize>,
+    /// Number of frames of the overlap.
+    overlap: usize,
 }
 
 impl Flow {
@@ -149,55 +228,53 @@ impl Flow {
         state: &mut FlowState,
         count: usize,
     ) -> Result<Rendering, Failure> {
-        assert!(
-            count <= state.waiting(),
-            "{count} tokens of {} that wait",
-            state.waiting()
-        );
-        let voice = state.voice.clone();
-        let prompt = (voice.prompt_tokens.len()).min(state.window.prompt_tokens);
-        let cut = voice.prompt_tokens.len() - prompt;
-        let end = (state.done + count + self.look_ahead()).min(state.tokens.len());
-        let mut window = Vec::with_capacity(prompt + end);
-        window.extend_from_slice(&voice.prompt_tokens[cut..]);
-        window.extend_from_slice(&state.tokens[..end]);
-        let factor = self.config.upsampling;
-        let bands = self.config.mel_bands();
-        let prompt_frames = prompt * factor;
-        // Noise of the prompt's frames comes first, whichever parts of prompt and stream the window
-        // holds.
-        let (cut_frames, first_frame) = (cut * factor, state.first * factor);
-        let prompt_end = (cut_frames + prompt_frames) as u64;
-        let spoken = prompt_end + first_frame as u64;
-        let noise_rows = [
-            cut_frames as u64..prompt_end,
-            spoken..spoken + (end * factor) as u64,
-        ];
-        let prompt_mel = voice.prompt_mel.data();
-        let known = cut_frames * bands..(cut_frames + prompt_frames) * bands;
-        let prompt_mel =
-            &prompt_mel[known.start.min(prompt_mel.len())..known.end.min(prompt_mel.len())];
-        let mel = self.mel(
-            ctx,
-            &window,
-            prompt_mel,
-            voice.speaker_vector.data(),
-            state.noise,
-            &noise_rows,
-            state.options,
-        );
-        let overlap = state.done.min(OVERLAP_TOKENS);
-        let start = (prompt + state.done - overlap) * factor;
-        let frames = ctx.download(mel.view().rows(start..start + (overlap + count) * factor))?;
-        drop(mel);
-        state.done += count;
-        let drop_count = state.done.saturating_sub(state.window.context_tokens);
-        state.tokens.drain(..drop_count);
-        state.first += drop_count;
-        state.done -= drop_count;
-        Ok(Rendering {
-            mel: frames,
-            overlap: overlap * factor,
-        })
+        let mut renderings = self.stream_together(ctx, &mut [(state, count)])?;
+        Ok(renderings.swap_remove(0))
+    }
+
+    /// As [`Flow::stream`], of several streams with the same options in one pass. On a device that
+    /// [favours batches](sottovoce_tensor::Operations::favours_batches) each has the very frames
+    /// that it has alone.
+    ///
+    /// # Errors
+    /// As [`Flow::stream`]; then the tokens of all keep waiting.
+    ///
+    /// # Panics
+    /// If fewer tokens of a stream are waiting, their options differ, or there are more of them than
+    /// [`Flow::mel`] takes.
+    pub fn stream_together(
+        &self,
+        ctx: &Context<'_>,
+        streams: &mut [(&mut FlowState, usize)],
+    ) -> Result<Vec<Rendering>, Failure> {
+        let Some(options) = streams.first().map(|(state, _)| state.options) else {
+            return Ok(Vec::new());
+        };
+        let windows: Vec<ChunkWindow> = (streams.iter())
+            .map(|(state, count)| {
+                assert_eq!(state.options, options, "streams with other options");
+                state.window_of(*count, self)
+            })
+            .collect();
+        let inputs: Vec<FlowInputs<'_>> = (streams.iter().zip(&windows))
+            .map(|((state, _), window)| state.inputs(window))
+            .collect();
+        let mel = self.mel(ctx, &inputs, options);
+        let frames = mel.rows() / streams.len();
+        let renderings: Result<Vec<Rendering>, Failure> = (windows.iter().enumerate())
+            .map(|(index, window)| {
+                let first = index * frames;
+                let wanted = first + window.wanted.start..first + window.wanted.end;
+                Ok(Rendering {
+                    mel: ctx.download(mel.view().rows(wanted))?,
+                    overlap: window.overlap,
+                })
+            })
+            .collect();
+        let renderings = renderings?;
+        for (state, count) in streams {
+            state.advance(*count);
+        }
+        Ok(renderings)
     }
 }

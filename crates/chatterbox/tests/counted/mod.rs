@@ -9,7 +9,7 @@ use sottovoce_chatterbox::config::{
     AttentionHead, BackboneConfig, BackboneKind, FlowConfig, FlowDecoderConfig, FlowEncoderConfig,
     ModelConfig, T3Config,
 };
-use sottovoce_chatterbox::s3gen::{Flow, FlowOptions};
+use sottovoce_chatterbox::s3gen::{Flow, FlowInputs, FlowOptions};
 use sottovoce_chatterbox::t3::{BlockPass, KeyValueStore, Prefix, T3, T3State, VoiceConditioning};
 use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_memory::driver::cuda::CudaDriver;
@@ -18,6 +18,7 @@ use sottovoce_tensor::cuda::Cuda;
 use sottovoce_tensor::{
     CacheLayout, CachePrecision, Context, Device, Matrix, Noise, Precision, Workspace,
 };
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const HIDDEN: usize = 128;
@@ -317,27 +318,36 @@ pub fn position_bytes(config: &T3Config) -> u64 {
     (sizes.layers * 2 * cache.row_bytes()) as u64
 }
 
-/// What a mel of 12 tokens asks for, with the flow of a model whose decoder has few channels.
-pub fn asked_by_flow(on: &OnStandIn, flow: &Flow, steps: usize, guided_steps: usize) -> Asked {
+/// Mels of so many tokens that are made together, each followed by what fills it up, and what they
+/// ask for, with the flow of a model whose decoder has few channels.
+pub fn flow_of(
+    on: &OnStandIn,
+    flow: &Flow,
+    lengths: &[usize],
+    (steps, guided_steps): (usize, usize),
+) -> (Vec<f32>, Asked) {
     let pooled = Workspace::pooled(&on.memory, "test");
     let ctx = Context::new(&pooled, &on.device);
     let options = FlowOptions {
         steps,
         guided_steps,
     };
-    let (noise, rows) = (Noise::new(1), 0..24);
+    let tokens: Vec<Vec<u32>> = lengths.iter().map(|&length| vec![3; length]).collect();
+    let noise_rows = tokens.iter().map(|tokens| 0..2 * tokens.len() as u64);
+    let noise_rows: Vec<Range<u64>> = noise_rows.collect();
+    let inputs: Vec<FlowInputs<'_>> = (tokens.iter().zip(&noise_rows))
+        .map(|(tokens, noise_rows)| FlowInputs {
+            tokens,
+            prompt_mel: &[0.5; 80],
+            speaker_vector: &[0.1; 24],
+            noise: Noise::new(1),
+            noise_rows: std::slice::from_ref(noise_rows),
+        })
+        .collect();
     let before = on.asked();
-    let mel = flow.mel(
-        &ctx,
-        &[3; 12],
-        &[0.5; 80],
-        &[0.1; 24],
-        noise,
-        std::slice::from_ref(&rows),
-        options,
-    );
-    ctx.download(&mel).expect("a mel");
-    on.since(before)
+    let mel = flow.mel(&ctx, &inputs, options);
+    let mel = ctx.download(&mel).expect("a mel");
+    (mel, on.since(before))
 }
 
 /// The flow of a model with the same layers and fewer channels.

@@ -5,7 +5,9 @@ use sottovoce::device::{self, Opened};
 use sottovoce::{DeviceChoice, Error};
 use sottovoce_chatterbox::config::{ModelConfig, Variant};
 use sottovoce_chatterbox::convert::sound_precision;
-use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow};
+use sottovoce_chatterbox::s3gen::{
+    Flow, FlowInputs, FlowOptions, FlowState, FlowVoice, FlowWindow,
+};
 use sottovoce_chatterbox::t3::{BlockPass, T3, T3Error, T3State, VoiceConditioning};
 use sottovoce_chatterbox::vocoder::{SourceState, Vocoder};
 use sottovoce_chatterbox::weights::{Component, Loaded, Loader, Source, WeightsError, load};
@@ -373,11 +375,14 @@ impl Bench {
             let whole = |count: usize| {
                 let all: Vec<u32> = tokens(PROMPT_TOKENS + count);
                 let start = Instant::now();
-                let noise = Noise::new(1);
-                let (mel, vector) = (voice.prompt_mel.data(), voice.speaker_vector.data());
-                let rows = 0..(all.len() * config.upsampling) as u64;
-                let rows = std::slice::from_ref(&rows);
-                let mel = flow.mel(ctx, &all, mel, vector, noise, rows, options);
+                let inputs = FlowInputs {
+                    tokens: &all,
+                    prompt_mel: voice.prompt_mel.data(),
+                    speaker_vector: voice.speaker_vector.data(),
+                    noise: Noise::new(1),
+                    noise_rows: &[0..(all.len() * config.upsampling) as u64],
+                };
+                let mel = flow.mel(ctx, &[inputs], options);
                 ctx.read(&mel, |_| ())?;
                 Ok::<f64, Failure>(start.elapsed().as_secs_f64())
             };

@@ -198,6 +198,8 @@ class EngineMetrics:
     """Requests that were turned away."""
     chunks: int
     """Chunks spoken."""
+    chunks_together: int
+    """Chunks that were rendered in one pass with those of other streams, as cards do."""
     audio_seconds: float
     """Seconds of speech."""
     busy_seconds: float

@@ -224,6 +224,7 @@ impl Pipeline {
                 DeliveryMode::Stream => 0,
                 DeliveryMode::Whole => self.extent.whole_tokens,
             },
+            flow_streams: 1,
         }
     }
 }

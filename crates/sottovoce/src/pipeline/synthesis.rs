@@ -5,8 +5,9 @@ use super::{Pipeline, Utterance};
 use crate::chunking::Pass;
 use crate::error::Error;
 use crate::holdings::Holdings;
+use crate::plan::{Extent, FLOW_STREAMS};
 use crate::stage::{FlowStage, Run, Stage, VocoderStage};
-use sottovoce_chatterbox::s3gen::Rendering;
+use sottovoce_chatterbox::s3gen::{FlowState, Rendering};
 use sottovoce_tensor::Workspace;
 
 impl Pipeline {
@@ -21,11 +22,7 @@ impl Pipeline {
     ) -> Result<Vec<f32>, Error> {
         let rendered = match utterance.rendered.take() {
             Some(rendered) => rendered,
-            None => Rendered {
-                mel: self.pass(utterance, pass, holdings)?,
-                given: 0,
-                samples: Vec::new(),
-            },
+            None => Rendered::of(self.pass(utterance, pass, holdings)?),
         };
         let samples = self.finish(utterance, rendered, last, holdings)?;
         utterance.sounding = !last;
@@ -36,6 +33,63 @@ impl Pipeline {
         Ok(samples)
     }
 
+    /// Most streams that one pass of the flow renders.
+    pub fn flow_streams_max(&self) -> usize {
+        self.extent.flow_streams
+    }
+
+    /// Renders passes of utterances to mel frames, as many in one pass of the flow as there is a run
+    /// for; [`Pipeline::synthesise`] goes on from these, and renders those that are left alone.
+    /// Returns how many were rendered. After an error the others wait as before.
+    ///
+    /// # Panics
+    /// If the utterances' options of the flow differ.
+    pub fn render_together(
+        &mut self,
+        mut passes: &mut [(&mut Utterance, Pass)],
+        holdings: &Holdings,
+    ) -> Result<usize, Error> {
+        let mut rendered = 0;
+        loop {
+            let most = passes.len().min(self.flow_streams_max());
+            let count = FLOW_STREAMS.into_iter().rfind(|count| *count <= most);
+            let Some(count) = count.filter(|count| *count > 1) else {
+                return Ok(rendered);
+            };
+            let (group, rest) = passes.split_at_mut(count);
+            self.render_group(group, holdings)?;
+            rendered += count;
+            passes = rest;
+        }
+    }
+
+    /// Renders as many passes as there is a run for.
+    fn render_group(
+        &mut self,
+        group: &mut [(&mut Utterance, Pass)],
+        holdings: &Holdings,
+    ) -> Result<(), Error> {
+        let utterances = group.iter().map(|(utterance, _)| &**utterance);
+        let together = Extent {
+            flow_streams: group.len(),
+            ..Utterance::extent_together(utterances)
+        };
+        self.fit(&together, false, holdings)?;
+        for (utterance, pass) in &mut *group {
+            utterance.take_pass(*pass);
+        }
+        let run = self.run(self.workspaces()?.runs.flow_of(group.len()));
+        let mut streams: Vec<(&mut FlowState, usize)> = (group.iter_mut())
+            .map(|(utterance, pass)| (&mut utterance.flow, pass.count))
+            .collect();
+        let rendered = self.flow.stream_together(&run.context(), &mut streams)?;
+        for ((utterance, pass), mel) in group.iter_mut().zip(rendered) {
+            utterance.end_pass(*pass);
+            utterance.rendered = Some(Rendered::of(mel));
+        }
+        Ok(())
+    }
+
     /// Mel frames of a pass.
     fn pass(
         &mut self,
@@ -43,23 +97,9 @@ impl Pipeline {
         pass: Pass,
         holdings: &Holdings,
     ) -> Result<Rendering, Error> {
-        if utterance.window.is_none() {
-            return self.mel(utterance, pass.count, holdings);
-        }
-        let needed = pass.count + pass.look_ahead;
-        let further = needed.saturating_sub(utterance.flow.waiting());
-        let tokens: Vec<u32> = utterance.later.drain(..further).collect();
-        utterance.flow.push(&tokens);
+        utterance.take_pass(pass);
         let mel = self.mel(utterance, pass.count, holdings)?;
-        let made = utterance.ends.partition_point(|end| *end <= pass.count);
-        utterance.ends.drain(..made);
-        for end in &mut utterance.ends {
-            *end -= pass.count;
-        }
-        utterance.within = pass.goes_on;
-        if !pass.goes_on {
-            self.flow_stage(utterance)?.reset();
-        }
+        utterance.end_pass(pass);
         Ok(mel)
     }
 
@@ -126,7 +166,7 @@ impl Pipeline {
         Ok(FlowStage {
             flow: &self.flow,
             state: &mut utterance.flow,
-            run: self.run(&self.workspaces()?.runs.flow),
+            run: self.run(self.workspaces()?.runs.flow_of(1)),
         })
     }
 

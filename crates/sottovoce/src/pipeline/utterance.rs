@@ -187,6 +187,17 @@ pub(super) struct Rendered {
     pub(super) samples: Vec<f32>,
 }
 
+impl Rendered {
+    /// Frames of which the vocoder has taken none.
+    pub(super) fn of(mel: Rendering) -> Rendered {
+        Rendered {
+            mel,
+            given: 0,
+            samples: Vec::new(),
+        }
+    }
+}
+
 impl Utterance {
     /// Whether T3 has more to generate before the next silence.
     pub fn speaking(&self) -> bool {
@@ -314,6 +325,51 @@ impl Utterance {
             look_ahead: 0,
             goes_on: true,
         })
+    }
+
+    /// Whether the pass of chunk `index` may be due after so many more tokens, while there are more to
+    /// come.
+    pub fn is_due_within(&self, index: u64, tokens: usize) -> bool {
+        match self.window {
+            // It is due where a sentence ends.
+            Some(_) => true,
+            None => {
+                let needed = self.schedule.tokens(index) + self.look_ahead;
+                self.tokens_waiting() + tokens >= needed
+            }
+        }
+    }
+
+    /// Whether the flow may render both in one pass.
+    pub fn flows_with(&self, other: &Utterance) -> bool {
+        self.flow.options() == other.flow.options()
+    }
+
+    /// In whole delivery, hands the flow the tokens of a pass.
+    pub(super) fn take_pass(&mut self, pass: Pass) {
+        if self.window.is_none() {
+            return;
+        }
+        let needed = pass.count + pass.look_ahead;
+        let further = needed.saturating_sub(self.flow.waiting());
+        let tokens: Vec<u32> = self.later.drain(..further).collect();
+        self.flow.push(&tokens);
+    }
+
+    /// In whole delivery, notes what follows a pass that is rendered.
+    pub(super) fn end_pass(&mut self, pass: Pass) {
+        if self.window.is_none() {
+            return;
+        }
+        let made = self.ends.partition_point(|end| *end <= pass.count);
+        self.ends.drain(..made);
+        for end in &mut self.ends {
+            *end -= pass.count;
+        }
+        self.within = pass.goes_on;
+        if !pass.goes_on {
+            self.flow.restart();
+        }
     }
 
     /// Appends tokens of the current sentence.

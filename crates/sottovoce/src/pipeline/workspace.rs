@@ -39,6 +39,10 @@ impl Pipeline {
         let Some(workspaces) = self.workspaces.take() else {
             return 0;
         };
+        let extent = &Extent {
+            flow_streams: extent.streams.min(workspaces.extent().flow_streams),
+            ..*extent
+        };
         let recordings = match self.record(extent) {
             Ok(recordings) if recordings.peak_bytes() < workspaces.bytes() => recordings,
             _ => {

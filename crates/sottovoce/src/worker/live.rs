@@ -2,12 +2,13 @@
 
 use super::Job;
 use crate::admission::Promise;
+use crate::chunking::Pass;
 use crate::error::Error;
 use crate::metrics::MemoryNow;
 use crate::options::SAMPLE_RATE;
 use crate::pipeline::{Pipeline, Utterance};
 use crate::post_process::PostProcess;
-use crate::scheduler::View;
+use crate::scheduler::{COMPANION_STEPS_MAX, View};
 use crate::stream::{Chunk, ChunkMetrics};
 use crate::word_times::WordClock;
 use sottovoce_chatterbox::text::Warning;
@@ -16,6 +17,17 @@ use std::time::Instant;
 
 /// Most pending sentences and silences that are taken from an open text.
 const COMING_MAX: usize = 2;
+
+/// A pass that is due.
+#[derive(Clone, Copy)]
+pub(super) struct Due {
+    pub pass: Pass,
+    /// Whether it ends the stream or is followed by a silence, so that later passes do not depend on
+    /// it.
+    pub whole: bool,
+    /// Whether it ends the stream.
+    pub last: bool,
+}
 
 /// A live stream.
 pub(super) struct Live {
@@ -113,6 +125,19 @@ impl Live {
         Ok(())
     }
 
+    /// The next pass, if it is due.
+    pub fn due(&self) -> Option<Due> {
+        let utterance = &self.utterance;
+        let pass = utterance.due(self.chunk)?;
+        let whole = pass.count == utterance.tokens_waiting()
+            && (!utterance.goes_on() || utterance.before_silence());
+        Some(Due {
+            pass,
+            whole,
+            last: whole && !utterance.goes_on(),
+        })
+    }
+
     /// What the scheduler knows of it.
     pub fn view(&self) -> View {
         View {
@@ -120,6 +145,7 @@ impl Live {
             chunk_ready: self.utterance.due(self.chunk).is_some(),
             reader_ready: self.job.delivery.has_room(),
             heard: self.metrics.chunk_count > 0,
+            ready_soon: (self.utterance).is_due_within(self.chunk, COMPANION_STEPS_MAX as usize),
             last_turn: self.last_turn,
         }
     }

@@ -9,4 +9,5 @@ mod full_size;
 mod ledger;
 mod refusals;
 mod scene;
+mod together;
 mod words;

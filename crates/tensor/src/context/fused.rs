@@ -4,15 +4,14 @@ use super::{Context, assert_rows_at};
 use crate::cache::CachePlaces;
 use crate::layers::{Conv1d, LayerNorm, Linear, Norm};
 use crate::matrix::Matrix;
-use crate::operations::{Activation, Attention, Convolving, Store};
+use crate::operations::{Activation, Attention, Convolving, SEQUENCES_MAX, Store};
 use crate::tensor::Tensor;
 use crate::view::View;
 
 impl Context<'_> {
-    /// Whether forwards through the same weights should run as one batch with stacked rows, because
-    /// launches are expensive. Elsewhere a batch would only take more memory.
+    /// As [`Operations::favours_batches`](crate::Operations::favours_batches) of the device.
     pub fn favours_batches(&self) -> bool {
-        self.device.fused().is_some()
+        self.device.favours_batches()
     }
 
     /// Normalises each row.
@@ -383,21 +382,25 @@ impl Context<'_> {
         );
     }
 
-    /// Attention within each of `sequences` stacked sequences.
+    /// Attention within each of several sequences, which are stacked and have one number of rows:
+    /// `[sequences · rows, heads · size]`. Queries of a sequence see its first `keys_seen` keys; the
+    /// rows behind them only fill it up.
     ///
     /// # Panics
-    /// If there are relative positions, `sequences` is zero or does not divide the rows of both
-    /// queries and keys, or as [`Context::attention`].
+    /// If there are relative positions, the sequences do not divide the rows of both queries and
+    /// keys, a sequence sees none of its keys or more than it has, more than [`SEQUENCES_MAX`]
+    /// differ in what they see or have a causal mask, or as [`Context::attention`].
     pub fn attention_sequences(
         &self,
         [q, k, v]: [View<'_>; 3],
-        sequences: usize,
+        keys_seen: &[usize],
         options: &Attention<'_>,
     ) -> Tensor {
         assert!(
             options.relative.is_none(),
             "attention_sequences: relative positions"
         );
+        let sequences = keys_seen.len();
         let (queries, keys) = (q.row_count() / sequences, k.row_count() / sequences);
         let columns = q.column_count();
         assert!(
@@ -408,21 +411,29 @@ impl Context<'_> {
                 && (q.row_count(), k.row_count()) == (sequences * queries, sequences * keys),
             "attention_sequences: shapes"
         );
+        assert!(
+            (keys_seen.iter()).all(|&seen| seen == keys)
+                || (sequences <= SEQUENCES_MAX
+                    && !options.causal
+                    && keys_seen.iter().all(|seen| (1..=keys).contains(seen))),
+            "attention_sequences: {keys_seen:?} keys of {keys} are seen"
+        );
         if let Some(fused) = self.device.fused() {
             let mut out = self.tensor(&[q.row_count(), columns]);
             if !self.is_dry() {
                 let rounding = self.rounding;
-                fused.attention_sequences([q, k, v], sequences, options, rounding, out.view_mut());
+                fused.attention_sequences([q, k, v], keys_seen, options, rounding, out.view_mut());
             }
             return out;
         }
-        if sequences == 1 {
-            return self.attention(q, k, v, options);
+        if let [seen] = *keys_seen {
+            return self.attention(q, k.rows(0..seen), v.rows(0..seen), options);
         }
-        let parts: Vec<Tensor> = (0..sequences)
-            .map(|sequence| {
+        let parts: Vec<Tensor> = (keys_seen.iter().enumerate())
+            .map(|(sequence, &seen)| {
                 let q = q.rows(sequence * queries..(sequence + 1) * queries);
-                let [k, v] = [k, v].map(|x| x.rows(sequence * keys..(sequence + 1) * keys));
+                let first = sequence * keys;
+                let [k, v] = [k, v].map(|x| x.rows(first..first + seen));
                 self.attention(q, k, v, options)
             })
             .collect();

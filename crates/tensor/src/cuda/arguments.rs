@@ -1,6 +1,7 @@
 //! Arguments of the kernels, laid out as in `kernels/arguments.cuh`: pointers first, no padding.
 //! Rows of a tensor lie `…_stride` elements apart. Pointers are device addresses; 0 is none.
 
+use crate::operations::SEQUENCES_MAX;
 use bytemuck::{Pod, Zeroable};
 
 pub(super) const LAYERS_MAX: usize = 16;
@@ -144,6 +145,7 @@ pub(super) struct Attention {
     pub causal: u32,
     pub scale: f32,
     pub unused: u32,
+    pub keys_seen: [u32; SEQUENCES_MAX],
 }
 
 #[derive(Clone, Copy, Pod, Zeroable)]

@@ -277,11 +277,11 @@ impl FusedOperations for Cuda {
     fn attention_sequences(
         &self,
         parts: [View<'_>; 3],
-        sequences: usize,
+        keys_seen: &[usize],
         options: &Attention<'_>,
         rounding: Rounding,
         out: ViewMut<'_>,
     ) {
-        self.attend(parts, sequences, options, rounding, out);
+        self.attend(parts, keys_seen, options, rounding, out);
     }
 }

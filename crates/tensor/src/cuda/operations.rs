@@ -16,8 +16,8 @@ use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
 use crate::matrix::{Matrix, Vector};
 use crate::noise::Noise;
 use crate::operations::{
-    Activation, Attention, Convolving, EvenPositions, Operations, Rounding, SinusoidOrder, Store,
-    WatchedHeads,
+    Activation, Attention, Convolving, EvenPositions, Operations, Rounding, SEQUENCES_MAX,
+    SinusoidOrder, Store, WatchedHeads,
 };
 use crate::stft::Stft;
 use crate::view::{View, ViewMut};
@@ -280,7 +280,7 @@ impl Operations for Cuda {
         out: ViewMut<'_>,
         _scratch: ViewMut<'_>,
     ) {
-        self.attend([q, k, v], 1, options, rounding, out);
+        self.attend([q, k, v], &[k.row_count()], options, rounding, out);
     }
 
     fn cache_store(
@@ -643,16 +643,24 @@ impl Cuda {
         self.launch(kernel, grid, product);
     }
 
-    /// Attention within sequences that are stacked by rows.
+    /// Attention within sequences that are stacked by rows, of which queries see the first
+    /// `keys_seen` keys.
     pub(super) fn attend(
         &self,
         [q, k, v]: [View<'_>; 3],
-        sequences: usize,
+        keys_seen: &[usize],
         options: &Attention<'_>,
         rounding: Rounding,
         out: ViewMut<'_>,
     ) {
+        let sequences = keys_seen.len();
         let (queries, keys) = (q.row_count() / sequences, k.row_count() / sequences);
+        let mut seen = [0; SEQUENCES_MAX];
+        if keys_seen.iter().any(|&seen| seen < keys) {
+            for (seen, &count) in seen.iter_mut().zip(keys_seen) {
+                *seen = number(count);
+            }
+        }
         let heads = options.heads;
         let size = q.column_count() / heads.max(1);
         let fine = rounding == Rounding::Fine;
@@ -692,6 +700,7 @@ impl Cuda {
             causal: u32::from(options.causal),
             scale: options.scale,
             unused: 0,
+            keys_seen: seen,
         };
         let grid = [queries.div_ceil(QUERIES), heads, sequences].map(number);
         // Of wider heads a launch makes some channels, with the scores of all.

@@ -398,7 +398,7 @@ pub fn sequences_in_one_pass_equal_each_of_them(fixture: &Fixture) {
     let (heads, size) = (2, 24);
     let columns = heads * size;
     let rows = random(6, 3 * 2 * time * columns);
-    let (together, apart) = fixture.run(|ctx| {
+    let seen_by_each = fixture.run(|ctx| {
         let all = ctx.upload(&[3 * 2 * time, columns], &rows);
         let parts = [0, 1, 2].map(|part| all.view().rows(part * 2 * time..(part + 1) * 2 * time));
         let options = Attention {
@@ -407,13 +407,20 @@ pub fn sequences_in_one_pass_equal_each_of_them(fixture: &Fixture) {
             causal: false,
             relative: None,
         };
-        let together = ctx.attention_sequences(parts, 2, &options);
-        let mut apart = Vec::new();
-        for sequence in 0..2 {
-            let [q, k, v] = parts.map(|part| part.rows(sequence * time..(sequence + 1) * time));
-            apart.extend(ctx.download(&ctx.attention(q, k, v, &options)).unwrap());
+        let mut seen_by_each = Vec::new();
+        for seen in [[time, time], [time, time - 3], [1, time]] {
+            let together = ctx.attention_sequences(parts, &seen, &options);
+            let mut apart = Vec::new();
+            for (sequence, seen) in seen.into_iter().enumerate() {
+                let [q, k, v] = parts.map(|part| part.rows(sequence * time..(sequence + 1) * time));
+                let mixed = ctx.attention(q, k.rows(0..seen), v.rows(0..seen), &options);
+                apart.extend(ctx.download(&mixed).unwrap());
+            }
+            seen_by_each.push((ctx.download(&together).unwrap(), apart));
         }
-        (ctx.download(&together).unwrap(), apart)
+        seen_by_each
     });
-    assert_eq!(together, apart, "attention");
+    for (together, apart) in seen_by_each {
+        assert_eq!(together, apart, "attention");
+    }
 }

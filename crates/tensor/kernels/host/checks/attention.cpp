@@ -323,3 +323,32 @@ CHECK(attention_over_rows_equals_its_formula) {
         expect_equal(halves, parts, what + " in two sequences");
     }
 }
+
+CHECK(queries_see_only_the_keys_of_their_sequence_that_count) {
+    const unsigned sequences = 4, rows = 70, heads = 2, size = 24, columns = heads * size;
+    const unsigned seen[sequences] = {0, 41, 1, 64};
+    const Numbers q = random(1, sequences * rows * columns);
+    Numbers k = random(2, q.size()), v = random(3, q.size());
+    for (unsigned sequence = 0; sequence < sequences; ++sequence)
+        for (unsigned row = seen[sequence]; seen[sequence] > 0 && row < rows; ++row)
+            for (unsigned column = 0; column < columns; ++column)
+                k[(sequence * rows + row) * columns + column] =
+                    v[(sequence * rows + row) * columns + column] = NAN;
+    AttentionArguments a = attention(q, k, v, rows, rows, heads, size);
+    std::copy(seen, seen + sequences, a.keys_seen);
+    for (const char *name : {"attention_64", "attention_128", "attention_mma_1", "attention_mma_2"}) {
+        Numbers together(q.size()), apart, part(rows * columns);
+        run(name, {divide_up(rows, 64), heads, sequences}, a, together);
+        for (unsigned sequence = 0; sequence < sequences; ++sequence) {
+            const unsigned before = sequence * rows * columns;
+            AttentionArguments one = attention(q, k, v, rows, rows, heads, size);
+            one.q += before;
+            one.k += before;
+            one.v += before;
+            if (seen[sequence] > 0) one.keys = seen[sequence];
+            run(name, {divide_up(rows, 64), heads}, one, part);
+            apart.insert(apart.end(), part.begin(), part.end());
+        }
+        expect_equal(together, apart, name);
+    }
+}

@@ -374,13 +374,14 @@ impl Bench {
         let times = self.run(|ctx| {
             let whole = |count: usize| {
                 let all: Vec<u32> = tokens(PROMPT_TOKENS + count);
+                let noise_rows = 0..(all.len() * config.upsampling) as u64;
                 let start = Instant::now();
                 let inputs = FlowInputs {
                     tokens: &all,
                     prompt_mel: voice.prompt_mel.data(),
                     speaker_vector: voice.speaker_vector.data(),
                     noise: Noise::new(1),
-                    noise_rows: &[0..(all.len() * config.upsampling) as u64],
+                    noise_rows: std::slice::from_ref(&noise_rows),
                 };
                 let mel = flow.mel(ctx, &[inputs], options);
                 ctx.read(&mel, |_| ())?;

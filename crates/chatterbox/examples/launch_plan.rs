@@ -20,7 +20,7 @@ fn main() -> std::process::ExitCode {
 #[cfg(target_os = "linux")]
 mod plan {
     use super::counted::{
-        OnStandIn, Speaking, asked_by_flow, narrow, narrow_flow, position_bytes, weight_bytes,
+        OnStandIn, Speaking, flow_of, narrow, narrow_flow, position_bytes, weight_bytes,
     };
     use serde::Serialize;
     use sottovoce_chatterbox::config::{BackboneKind, FlowConfig, ModelConfig, T3Config};
@@ -243,7 +243,7 @@ Examples:
     fn count_velocity(config: &ModelConfig) -> u64 {
         let on = OnStandIn::open();
         let flow = narrow_flow(&on, config);
-        let [one, two] = [1, 2].map(|steps| asked_by_flow(&on, &flow, steps, steps).launches);
+        let [one, two] = [1, 2].map(|steps| flow_of(&on, &flow, &[12], (steps, steps)).1.launches);
         two - one
     }
 

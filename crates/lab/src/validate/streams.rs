@@ -3,7 +3,7 @@
 
 use super::{ValidateOptions, sentence, speak, stream_options};
 use serde::Serialize;
-use sottovoce::{Engine, EngineOptions, Error, VoiceSource};
+use sottovoce::{Engine, EngineOptions, Error, MemoryPlan, VoiceSource};
 
 /// Results. Sizes are bytes.
 #[derive(Clone, Debug, Serialize)]
@@ -26,6 +26,25 @@ pub struct StreamsReport {
     pub held: bool,
 }
 
+/// The least budget for the streams in it, from their plan without one, which also has room for what
+/// only saves time.
+fn least_budget(options: &ValidateOptions, plan: &MemoryPlan) -> Result<u64, Error> {
+    let streams = options.streams_in_budget;
+    let mut budget_bytes = plan.total_bytes(streams);
+    loop {
+        let tighter = EngineOptions {
+            memory: Some(budget_bytes - 1),
+            streams_max: streams,
+            ..options.engine.clone()
+        };
+        match Engine::plan_for(&options.source, &tighter) {
+            Ok(plan) if plan.streams_fit == streams => budget_bytes = plan.total_bytes(streams),
+            Ok(_) | Err(Error::Budget { .. }) => return Ok(budget_bytes),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 pub(super) fn run(
     options: &ValidateOptions,
     progress: &mut dyn FnMut(&str),
@@ -37,7 +56,7 @@ pub(super) fn run(
             ..options.engine.clone()
         },
     )?;
-    let budget_bytes = alone_engine.plan().total_bytes(options.streams_in_budget);
+    let budget_bytes = least_budget(options, alone_engine.plan())?;
     let voice = alone_engine.voice(VoiceSource::Default)?;
     let mut alone = Vec::with_capacity(options.streams);
     for index in 0..options.streams {

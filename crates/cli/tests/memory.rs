@@ -461,6 +461,14 @@ fn a_pasted_message_is_explained() {
         shown.contains("export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"),
         "{shown}"
     );
+    let wide: Vec<u8> = ("\u{feff}".to_owned() + message)
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let wide = write(folder.path(), "wide.txt", &wide);
+    let explained = json(&["advise", "--message", wide.to_str().unwrap(), "--json"]);
+    assert_eq!(explained["message"]["tried"], 2_u64 << 30);
+    assert_eq!(explained["message"]["accelerator"], "cuda");
     let other = write(folder.path(), "other.txt", b"ValueError");
     let refused = memory(&["advise", "--message", other.to_str().unwrap()]);
     assert!(!refused.status.success());

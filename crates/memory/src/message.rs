@@ -1,52 +1,23 @@
-//! Parser of PyTorch's out-of-memory message: of any version, within any text.
+//! Parser of PyTorch's out-of-memory message: of any version and device, within any text.
 
-use crate::stats::Bytes;
+mod accelerator;
+mod explanation;
+mod other_errors;
+
+pub use accelerator::Accelerator;
+pub use explanation::Explanation;
+pub use other_errors::other_error;
+
 use serde::Serialize;
 
 /// Bytes of a text that are searched for a message.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
-/// Rough size of a CUDA context and its libraries, beside PyTorch's memory. Anything more belongs
-/// to another process.
-const CONTEXT_BYTES: u64 = 1 << 30;
-
-/// Marks of errors that PyTorch's allocator for CUDA, ROCm and XPU did not raise, and what they
-/// say.
-const OTHER_ERRORS: [(&[&str], &str); 3] = [
-    (
-        &["MPS backend out of memory"],
-        "it is of Apple's GPU, whose allocator has settings of its own, such as PYTORCH_MPS_HIGH_WATERMARK_RATIO",
-    ),
-    (
-        &[
-            "DefaultCPUAllocator",
-            "not enough memory: you tried to allocate",
-        ],
-        "it is of the host's memory, of which the system had too little, not of a device's",
-    ),
-    (
-        &[
-            "CUDA error: out of memory",
-            "CUDA_ERROR_OUT_OF_MEMORY",
-            "cudaErrorMemoryAllocation",
-            "CUBLAS_STATUS_ALLOC_FAILED",
-            "CUDNN_STATUS_ALLOC_FAILED",
-        ],
-        "the device was full for a call outside of PyTorch's allocator, such as a context or a library's workspace: \
-         nvidia-smi shows who holds it, and torch.cuda.empty_cache() gives the allocator's cache back",
-    ),
-];
-
-/// What an out-of-memory error says that is in the text and that PyTorch's allocator for CUDA, ROCm
-/// and XPU did not raise.
-pub fn other_error(text: &str) -> Option<&'static str> {
-    let found = |marks: &&[&str]| marks.iter().any(|mark| text.contains(mark));
-    let (_, meaning) = OTHER_ERRORS.iter().find(|(marks, _)| found(marks))?;
-    Some(meaning)
-}
 
 /// The figures of a message, in bytes. Figures that the message does not contain are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OutOfMemoryMessage {
+    /// The kind of device whose allocator refused.
+    pub accelerator: Accelerator,
     /// Device index.
     pub device: Option<u64>,
     /// Bytes requested.
@@ -69,37 +40,36 @@ pub struct OutOfMemoryMessage {
     pub unallocated: Option<u64>,
 }
 
-/// Interpretation of a message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Explanation {
-    /// The figures.
-    pub message: OutOfMemoryMessage,
-    /// Findings, one sentence each, most important first.
-    pub findings: Vec<String>,
-    /// A line of shell to try, if an allocator option could have satisfied the request.
-    pub line: Option<String>,
-}
-
 impl OutOfMemoryMessage {
     /// Finds and parses the last message in a text, such as a log.
     pub fn parse(text: &str) -> Option<OutOfMemoryMessage> {
+        let text = plain(text);
+        OutOfMemoryMessage::parse_plain(&text).or_else(|| {
+            let bare = without_prefixes(&text)?;
+            OutOfMemoryMessage::parse_plain(&bare)
+        })
+    }
+
+    fn parse_plain(text: &str) -> Option<OutOfMemoryMessage> {
         // Terminals and logs wrap the message.
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let begin = text.rfind("Tried to allocate ")?;
-        let sentence = text[..begin].rfind("out of memory");
-        if sentence.is_some_and(|sentence| text[..sentence].ends_with("MPS backend ")) {
-            return None;
-        }
         let end = text[begin..]
             .find("Traceback")
             .map_or(text.len(), |end| begin + end);
+        let accelerator = Accelerator::of(&text[..end], begin);
+        if accelerator == Accelerator::Mps {
+            return OutOfMemoryMessage::parse_mps(&text[..end], begin);
+        }
         let text = &text[begin..end];
         let tried = size_after(text, "Tried to allocate ")?;
         let reserved = size_before(text, " reserved in total");
         let allocated = size_before(text, " is allocated by PyTorch")
             .or_else(|| size_before(text, " already allocated"));
         let unallocated = size_before(text, " is reserved by PyTorch but unallocated")
-            .or_else(|| Some(reserved?.saturating_sub(allocated?)));
+            .or_else(|| Some(reserved?.saturating_sub(allocated?)))
+            // PyTorch before 1.4
+            .or_else(|| size_before(text, " cached"));
         let total = size_after(text, "total capacity of ")
             .or_else(|| size_after(text, "total capacty of "))
             .or_else(|| size_before(text, " total capacity"));
@@ -114,7 +84,8 @@ impl OutOfMemoryMessage {
             in_use = take_own(&mut others, own, total);
         }
         Some(OutOfMemoryMessage {
-            device: number_after(text, "GPU "),
+            accelerator,
+            device: number_after(text, "GPU ").or_else(|| number_after(text, "NPU ")),
             tried,
             total,
             free: size_before(text, " is free").or_else(|| size_before(text, " free")),
@@ -127,110 +98,54 @@ impl OutOfMemoryMessage {
         })
     }
 
-    /// Interprets the figures.
-    pub fn explain(&self) -> Explanation {
-        let mut findings = Vec::new();
-        let mut line = None;
-        let tried = Bytes(self.tried);
-        let limit = match (self.total, self.allowed) {
-            (Some(total), Some(allowed)) => Some(total.min(allowed)),
-            (total, allowed) => total.or(allowed),
-        };
-        if limit.is_some_and(|limit| self.tried > limit) {
-            findings.push(format!(
-                "The request for {tried} is larger than all memory of the device: the program must ask for less, \
-                 for example by smaller batches or shorter inputs."
-            ));
-        }
-        let unallocated = self.unallocated.unwrap_or(0);
-        let is_limited = self
-            .allowed
-            .is_some_and(|allowed| self.total.is_none_or(|total| allowed < total));
-        let free = self
-            .free
-            .filter(|&free| !is_limited && free >= segment(self.tried));
-        if let (true, Some(free)) = (findings.is_empty(), free) {
-            findings.push(format!(
-                "{} were free on the device, more than the {tried} requested: no option of the allocator helps. The \
-                 driver refused for another reason, such as a limit of a virtual GPU, of WSL or of a container, or \
-                 another process gave memory back in between: nvidia-smi shows who comes and goes.",
-                Bytes(free)
-            ));
-        }
-        if findings.is_empty() && unallocated >= self.tried {
-            findings.push(format!(
-                "The allocator had {} reserved but unallocated, more than the {tried} requested, but in pieces: this is \
-                 fragmentation, which expandable segments reduce (on Linux, with a GPU not shared with others).",
-                Bytes(unallocated)
-            ));
-            line = Some("export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True".to_owned());
-        } else if findings.is_empty()
-            && unallocated.saturating_add(self.free.unwrap_or(0)) >= self.tried
-        {
-            findings.push(format!(
-                "{} unallocated in the pool and {} free on the device would together have been enough for {tried}: \
-                 expandable segments can join them (on Linux, with a GPU not shared with others).",
-                Bytes(unallocated),
-                Bytes(self.free.unwrap_or(0))
-            ));
-            line = Some("export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True".to_owned());
-        } else if let (true, Some(allocated)) = (findings.is_empty(), self.allocated) {
-            findings.push(format!(
-                "{} were in use by tensors and only {} were unallocated: no option of the allocator helps, the program \
-                 must use less memory (smaller batches, lower precision, fewer copies).",
-                Bytes(allocated),
-                Bytes(unallocated)
-            ));
-        }
-        if let Some(allowed) = self
-            .allowed
-            .filter(|&allowed| self.total.is_none_or(|total| allowed < total))
-        {
-            findings.push(format!(
-                "The process was allowed {} of the device (set_per_process_memory_fraction or \
-                 per_process_memory_fraction).",
-                Bytes(allowed)
-            ));
-        }
-        let own = self.allocated.unwrap_or(0).saturating_add(unallocated);
-        if self.others_in_use > 0 {
-            findings.push(format!(
-                "Other processes had {} of the device in use: nvidia-smi shows them.",
-                Bytes(self.others_in_use)
-            ));
-        } else if let (Some(total), Some(free)) = (self.total, self.free) {
-            let elsewhere = total.saturating_sub(free).saturating_sub(own);
-            if self.allocated.is_some() && elsewhere > CONTEXT_BYTES {
-                findings.push(format!(
-                    "{} of the device were in use outside of PyTorch's allocator: by other processes, which \
-                     nvidia-smi shows, or by libraries.",
-                    Bytes(elsewhere)
-                ));
-            }
-        }
-        if let Some(pools) = self.private_pools.filter(|&pools| pools > 0) {
-            findings.push(format!(
-                "{} belong to private pools, such as those of CUDA graphs, which serve no other requests.",
-                Bytes(pools)
-            ));
-        }
-        Explanation {
-            message: self.clone(),
-            findings,
-            line,
-        }
+    /// Parses the message of Apple's GPUs, whose figures precede the request at `begin`.
+    fn parse_mps(text: &str, begin: usize) -> Option<OutOfMemoryMessage> {
+        let sentence = text[..begin].rfind("(MPS allocated: ").unwrap_or(begin);
+        let figures = &text[sentence..];
+        let allocated = size_after(figures, "MPS allocated: ");
+        let others = size_after(figures, "other allocations: ");
+        Some(OutOfMemoryMessage {
+            accelerator: Accelerator::Mps,
+            tried: size_after(&text[begin..], "Tried to allocate ")?,
+            in_use: allocated.map(|bytes| bytes.saturating_add(others.unwrap_or(0))),
+            allowed: size_after(figures, "max allowed: "),
+            allocated,
+            ..OutOfMemoryMessage::default()
+        })
     }
 }
 
-/// Bytes that the allocator asks the driver for to serve a request that finds no free block.
-fn segment(request: u64) -> u64 {
-    const SMALL: u64 = 2 << 20;
-    const MIDDLE: u64 = 20 << 20;
-    match request {
-        0..=0x10_0000 => SMALL,
-        0x10_0001..0xa0_0000 => MIDDLE,
-        _ => request.checked_next_multiple_of(SMALL).unwrap_or(u64::MAX),
+/// A text without a terminal's colours and a web page's spaces.
+fn plain(text: &str) -> String {
+    let text = text.replace("&nbsp;", " ");
+    let mut parts = text.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|character: char| character.is_ascii_alphabetic());
+        plain.push_str(end.map_or("", |end| &part[end + 1..]));
     }
+    plain
+}
+
+/// The text without what a log puts before each line, if the line of the last message and the one
+/// after it begin alike, up to digits.
+fn without_prefixes(text: &str) -> Option<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let first = lines
+        .iter()
+        .rposition(|line| line.contains("Tried to allocate"))?;
+    let (one, next) = (lines[first], lines.get(first + 1)?);
+    let alike = |(a, b): &(char, char)| a == b || a.is_ascii_digit() && b.is_ascii_digit();
+    let prefix: String = (one.chars().zip(next.chars()))
+        .take_while(alike)
+        .map(|(character, _)| character)
+        .collect();
+    // It ends with a word.
+    let length = prefix.rfind(' ')?;
+    let bare = lines[first..]
+        .iter()
+        .map(|line| line.get(length..).unwrap_or_default());
+    Some(bare.collect::<Vec<_>>().join(" "))
 }
 
 /// Takes this process's figure out of those of all processes. In a container, PyTorch does not find
@@ -307,6 +222,7 @@ mod tests {
         )
         .unwrap();
         let expected = OutOfMemoryMessage {
+            accelerator: Accelerator::Cuda,
             device: Some(1),
             tried: (2.0 * GIB) as u64,
             total: Some((23.69 * GIB) as u64),
@@ -383,6 +299,33 @@ mod tests {
     }
 
     #[test]
+    fn a_message_is_found_behind_prefixes_and_in_colours() {
+        for text in [
+            "2026-01-02 10:11:12,001 ERROR worker OutOfMemoryError: CUDA out of memory. Tried to allocate\n\
+             2026-01-02 10:11:12,104 ERROR worker 2.00 GiB. GPU 0 has a total capacity of 23.69 GiB of which\n\
+             2026-01-02 10:11:13,005 ERROR worker 1.19 GiB is free.",
+            "\u{1b}[31mCUDA out of memory.\u{1b}[0m Tried to allocate \u{1b}[1m2.00 GiB\u{1b}[0m. GPU 0 has a total \
+             capacity of 23.69 GiB of which 1.19 GiB is free.",
+            "CUDA out of memory. Tried to allocate 2.00&nbsp;GiB. GPU 0 has a total capacity of 23.69&nbsp;GiB of \
+             which 1.19&nbsp;GiB is free.",
+        ] {
+            let message = OutOfMemoryMessage::parse(text).unwrap();
+            let expected = OutOfMemoryMessage {
+                device: Some(0),
+                tried: 2 << 30,
+                total: Some((23.69 * GIB) as u64),
+                free: Some((1.19 * GIB) as u64),
+                ..OutOfMemoryMessage::default()
+            };
+            assert_eq!(message, expected, "{text}");
+        }
+        let old = "Tried to allocate 196.00 MiB (GPU 0; 10.92 GiB total capacity; 9.70 GiB already allocated; \
+                   158.06 MiB free; 402.50 MiB cached)";
+        let old = OutOfMemoryMessage::parse(old).unwrap();
+        assert_eq!(old.unallocated, Some((402.5 * MIB) as u64));
+    }
+
+    #[test]
     fn in_a_container_the_process_itself_is_not_taken_for_another() {
         let message = |others: &str| {
             let text = format!(
@@ -411,16 +354,25 @@ mod tests {
     fn errors_of_other_allocators_are_told_from_messages() {
         for (text, words) in [
             (
-                "RuntimeError: MPS backend out of memory (MPS allocated: 17.03 GB, other allocations: 1.05 GB, max \
-                 allowed: 18.13 GB). Tried to allocate 512.00 MB on private pool.",
-                "Apple",
-            ),
-            (
                 "RuntimeError: [enforce fail at alloc_cpu.cpp:114] data. DefaultCPUAllocator: not enough memory: you \
                  tried to allocate 8589934592 bytes.",
                 "host",
             ),
             ("RuntimeError: CUDA error: out of memory", "outside"),
+            ("RuntimeError: HIP error: out of memory", "rocm-smi"),
+            (
+                "RuntimeError: level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)",
+                "Intel",
+            ),
+            ("RuntimeError: Invalid buffer size: 20.00 GB", "Apple"),
+            (
+                "jaxlib.xla_extension.XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory while trying to allocate",
+                "JAX",
+            ),
+            (
+                "triton.runtime.errors.OutOfResources: out of resource: shared memory, Required: 131072",
+                "Triton",
+            ),
             (
                 "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
                 "outside",
@@ -430,6 +382,125 @@ mod tests {
             assert!(other_error(text).unwrap().contains(words), "{text}");
         }
         assert_eq!(other_error("RuntimeError: shape mismatch"), None);
+    }
+
+    #[test]
+    fn a_message_is_explained_with_the_options_of_its_own_device() {
+        let figures = "GPU 0 has a total capacity of 15.92 GiB of which 0.12 GiB is free. Of the allocated memory 8.08 \
+                       GiB is allocated by PyTorch, and 7.02 GiB is reserved by PyTorch but unallocated.";
+        for (beginning, accelerator, variable, monitor) in [
+            (
+                "torch.cuda.OutOfMemoryError: CUDA",
+                Accelerator::Cuda,
+                "PYTORCH_CUDA_ALLOC_CONF",
+                "nvidia-smi",
+            ),
+            (
+                "[rank3]: torch.OutOfMemoryError: HIP",
+                Accelerator::Rocm,
+                "PYTORCH_HIP_ALLOC_CONF",
+                "rocm-smi",
+            ),
+            (
+                "torch.OutOfMemoryError: XPU",
+                Accelerator::Xpu,
+                "PYTORCH_ALLOC_CONF",
+                "xpu-smi",
+            ),
+            (
+                "RuntimeError: NPU",
+                Accelerator::Npu,
+                "PYTORCH_NPU_ALLOC_CONF",
+                "npu-smi",
+            ),
+        ] {
+            let text =
+                format!("{beginning} out of memory. Tried to allocate 432.00 MiB. {figures}");
+            let message = OutOfMemoryMessage::parse(&text).unwrap();
+            assert_eq!(message.accelerator, accelerator, "{text}");
+            let explanation = message.explain();
+            let line = explanation.line.clone().unwrap();
+            assert_eq!(line, format!("export {variable}=expandable_segments:True"));
+            let shared = format!("{text} Process 7 has 3.00 GiB memory in use.");
+            let shared = OutOfMemoryMessage::parse(&shared).unwrap().explain();
+            let words = shared.findings.join(" ");
+            assert!(words.contains(monitor), "{words}");
+            let foreign = ["nvidia-smi", "NVIDIA"];
+            let is_foreign = foreign.iter().any(|name| words.contains(name));
+            assert!(accelerator == Accelerator::Cuda || !is_foreign, "{words}");
+        }
+        // Older words, a beginning that was cut off, and an extension that nobody here knows.
+        for (text, accelerator, device) in [
+            (
+                "NPU out of memory. Tried to allocate 260.00 MiB (NPU 3; 28.50 GiB total capacity; 10.24 GiB already \
+                 allocated; 149.57 MiB free; 10.28 GiB reserved in total by PyTorch)",
+                Accelerator::Npu,
+                Some(3),
+            ),
+            (
+                "Current platform can NOT allocate memory block with size larger than 4GB! Tried to allocate 6.85 GiB \
+                 (GPU  0; 15.56 GiB total capacity; 0 bytes already allocated; 0 bytes reserved in total by PyTorch)",
+                Accelerator::Xpu,
+                Some(0),
+            ),
+            (
+                "Tried to allocate 2.00 MiB. GPU 1 has a total capacity of 24.00 GiB of which 0 bytes is free. If \
+                 reserved but unallocated memory is large try setting PYTORCH_HIP_ALLOC_CONF=expandable_segments:True",
+                Accelerator::Rocm,
+                Some(1),
+            ),
+            (
+                "RuntimeError: MUSA out of memory. Tried to allocate 2.00 MiB (GPU 0; 31.00 GiB total capacity)",
+                Accelerator::Other,
+                Some(0),
+            ),
+        ] {
+            let message = OutOfMemoryMessage::parse(text).unwrap();
+            assert_eq!(
+                (message.accelerator, message.device),
+                (accelerator, device),
+                "{text}"
+            );
+            let explanation = message.explain();
+            let words = explanation.findings.join(" ");
+            assert!(
+                !words.contains("nvidia-smi") && explanation.line.is_none(),
+                "{explanation:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_message_of_apples_gpus_is_explained_by_its_limit() {
+        let message = OutOfMemoryMessage::parse(
+            "RuntimeError: MPS backend out of memory (MPS allocated: 16.00 GB, other allocations: 3.31 GB, max allowed: \
+             18.13 GB). Tried to allocate 256 bytes on shared pool. Use PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0 to disable \
+             upper limit for memory allocations (may cause system failure).",
+        )
+        .unwrap();
+        let expected = OutOfMemoryMessage {
+            accelerator: Accelerator::Mps,
+            tried: 256,
+            in_use: Some((16.0 * GIB) as u64 + (3.31 * GIB) as u64),
+            allowed: Some((18.13 * GIB) as u64),
+            allocated: Some((16.0 * GIB) as u64),
+            ..OutOfMemoryMessage::default()
+        };
+        assert_eq!(message, expected);
+        let explanation = message.explain();
+        assert!(
+            explanation.findings[0].contains("18.13 GiB"),
+            "{explanation:?}"
+        );
+        let words = explanation.findings.join(" ");
+        assert!(words.contains("PYTORCH_MPS_LOW_WATERMARK_RATIO"), "{words}");
+        assert_eq!(explanation.line, None, "no limit at all is no advice");
+        let cut = OutOfMemoryMessage::parse(
+            "(MPS allocated: 5.00 GB, max allowed: 6.80 GB). Tried to allocate 7.25 GB on private pool.",
+        );
+        let cut = cut.unwrap();
+        assert_eq!(cut.accelerator, Accelerator::Mps);
+        assert!(cut.explain().findings[0].contains("larger than the 6.80 GiB"));
     }
 
     #[test]

@@ -7,20 +7,21 @@ use super::explain::{KnownOption, OPTIONS, similar_option};
 use super::parse::{integer, split};
 use super::written_number::{WrittenNumber, is_percent, is_rest_of_number, is_unit, mebibytes};
 
-/// PyTorch's variable for AMD devices, which also occurs in pastes.
-const HIP_VARIABLE: &str = "PYTORCH_HIP_ALLOC_CONF";
+/// Variables for other devices, which also occur in pastes.
+const OTHER_VARIABLES: [&str; 3] = [
+    "PYTORCH_HIP_ALLOC_CONF",
+    "PYTORCH_NPU_ALLOC_CONF",
+    "PYTORCH_XPU_ALLOC_CONF",
+];
 
 /// The options in a pasted line: the value of a variable in it, or the text without quotes around
 /// it.
 pub fn options_of_line(line: &str) -> String {
     let line = line.trim_start_matches('\u{feff}').trim();
-    let variables = VARIABLES.into_iter().chain([HIP_VARIABLE]);
-    // The longest first: one name is a suffix of another.
-    let mut found: Vec<(usize, usize)> = variables
-        .filter_map(|name| line.find(name).map(|place| (place, name.len())))
-        .collect();
-    found.sort_by_key(|&(place, length)| (place, std::cmp::Reverse(length)));
-    let Some(&(place, length)) = found.first() else {
+    // A program within JSON, as a notebook's file has it.
+    let unescaped = line.replace("\\\"", "\"");
+    let line = unescaped.as_str();
+    let Some((place, length)) = variable(line) else {
         if let Some(options) = quoted_options(line) {
             return options.trim().to_owned();
         }
@@ -28,39 +29,108 @@ pub fn options_of_line(line: &str) -> String {
         let text = line.strip_prefix("value:").unwrap_or(line);
         return unquoted(text).trim().to_owned();
     };
+    let (before, after) = (&line[..place], &line[place + length..]);
+    let value = value_after(before, after);
+    let is_empty = value.trim_matches(['}', ']', ')', ',', ' ']).is_empty();
+    // `{"value": "VALUE", "name": "NAME"}`
+    let earlier = is_empty.then(|| value_of_key(before)).flatten();
+    unquoted(earlier.unwrap_or(value)).to_owned()
+}
+
+/// Place and length of the first variable whose name is in a line.
+fn variable(line: &str) -> Option<(usize, usize)> {
+    let mut found: Vec<(usize, usize)> = (VARIABLES.into_iter().chain(OTHER_VARIABLES))
+        .flat_map(|name| {
+            let is_whole = move |place: &usize| {
+                let next = line[place + name.len()..].chars().next();
+                !next.is_some_and(|next| next.is_ascii_alphanumeric() || next == '_')
+            };
+            let places = line.match_indices(name).map(|(place, _)| place);
+            places.filter(is_whole).map(|place| (place, name.len()))
+        })
+        .collect();
+    // The longest first: one name is a suffix of another.
+    found.sort_by_key(|&(place, length)| (place, std::cmp::Reverse(length)));
+    found.first().copied()
+}
+
+/// The value behind a variable's name, which stands between `before` and `after`.
+fn value_after<'l>(before: &str, after: &'l str) -> &'l str {
     // In `set "NAME=VALUE"`, the quotes enclose both.
-    let quote = line[..place].trim_end().chars().next_back();
+    let quote = before.trim_end().chars().next_back();
     let quote = quote.filter(|character| matches!(character, '"' | '\''));
-    let mut value = &line[place + length..];
+    let mut value = after;
     let named = quote.is_some_and(|quote| value.starts_with(quote));
     if named {
         // `os.environ["NAME"]`, `"NAME": "VALUE"`
         value = &value[1..];
     }
     let value = value.trim_start_matches(['"', '\'', ']', ')']).trim_start();
-    let value = value.trim_start_matches(['=', ':', ',', '>']).trim();
+    let value = if before.ends_with("${") {
+        // `${NAME:-VALUE}`
+        let value = value.split('}').next().unwrap_or_default();
+        value.strip_prefix(":-").unwrap_or(value)
+    } else {
+        value
+    };
+    let value = value
+        .trim_start_matches(['=', ':', ',', '>', '?', '+'])
+        .trim();
+    // `Set-Item Env:NAME -Value VALUE`
+    let value = value.strip_prefix("-Value").unwrap_or(value).trim_start();
     // `<env name="NAME" value="VALUE"/>`, `- name: NAME` with `value: VALUE` under it.
-    let value = match value.strip_prefix("value") {
-        Some(rest) => rest
-            .trim_start()
-            .trim_start_matches(['=', ':'])
-            .trim_start(),
+    let value = match value_of_key(value).filter(|_| is_key(value)) {
+        Some(value) => value,
         None => value,
     };
     let value = match quote.filter(|_| !named) {
         Some(quote) => value.split(quote).next().unwrap_or_default(),
         None => value,
     };
-    unquoted_value(value).trim().to_owned()
+    unquoted_value(without_expansion(value))
+}
+
+fn is_key(text: &str) -> bool {
+    let quotes = |character| matches!(character, '"' | '\'');
+    text.trim_start_matches(quotes).starts_with("value")
+}
+
+/// What stands behind the key `value` and its colon or sign of equality.
+fn value_of_key(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("value")?;
+    let rest = rest.trim_start_matches(['"', '\'']).trim_start();
+    let rest = rest.strip_prefix([':', '='])?.trim_start();
+    Some(unquoted_value(rest)).filter(|value| !value.is_empty())
+}
+
+/// A value without the variable's own old value in front of it: `$NAME,VALUE`.
+fn without_expansion(value: &str) -> &str {
+    let quote = value.len() - value.trim_start_matches(['"', '\'']).len();
+    let inner = &value[quote..];
+    match inner.split_once(',') {
+        Some((first, rest)) if first.starts_with(['$', '%']) && first.contains("ALLOC_CONF") => {
+            rest.trim_end_matches(['"', '\''])
+        }
+        _ => value,
+    }
 }
 
 /// A value up to its closing quote, or to the next word on the line.
 fn unquoted_value(value: &str) -> &str {
+    // `f"VALUE"` of Python.
+    let value = match value.as_bytes() {
+        [b'f' | b'r' | b'b' | b'u', b'"' | b'\'', ..] => &value[1..],
+        _ => value,
+    };
     if let Some(quote @ ('"' | '\'')) = value.chars().next() {
         return value[1..].split(quote).next().unwrap_or_default();
     }
-    let ends = [" #", "\t#", "&&", "\n"].into_iter();
-    let end = ends.filter_map(|mark| value.find(mark)).min();
+    let ends = [" #", "\t#", "&&", "\n", "\\", "|", "`", "**", "<", "”"].into_iter();
+    let ends = ends.filter_map(|mark| value.find(mark));
+    let end = ends
+        .chain(end_of_command(value))
+        .chain(next_variable(value))
+        .min();
     let value =
         value[..end.unwrap_or(value.len())].trim_end_matches([';', ' ', '\r', '\t', '}', ')']);
     // In `NAME=VALUE program arguments`, a word without a continuation begins something else.
@@ -78,6 +148,27 @@ fn unquoted_value(value: &str) -> &str {
         end += word.len();
     }
     &value[..end]
+}
+
+/// Place of a semicolon behind which no option follows.
+fn end_of_command(value: &str) -> Option<usize> {
+    let mut places = value.match_indices(';').map(|(place, _)| place);
+    places.find(|place| {
+        let next = value[place + 1..].trim_start();
+        let end = next.find([':', '=', ' ']).unwrap_or(next.len());
+        similar_option(&next[..end]).is_none()
+    })
+}
+
+/// Place of a comma behind which another variable is set: `--export=NAME=VALUE,OTHER=1`.
+fn next_variable(value: &str) -> Option<usize> {
+    let mut places = value.match_indices(',').map(|(place, _)| place);
+    places.find(|place| {
+        let next = &value[place + 1..];
+        let name = next.split('=').next().unwrap_or_default();
+        let capital = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+        next.len() > name.len() && !name.is_empty() && name.bytes().all(capital)
+    })
 }
 
 /// Options in quotes within a line of a program: `settings = "expandable_segments:True"  # why`.
@@ -317,6 +408,26 @@ mod tests {
             "- name: PYTORCH_CUDA_ALLOC_CONF\n  value: \"expandable_segments:True,max_split_size_mb:128\"",
             "<env name=\"PYTORCH_CUDA_ALLOC_CONF\" value=\"expandable_segments:True,max_split_size_mb:128\"/>",
             "PYTORCH_CUDA_ALLOC_CONF => expandable_segments:True,max_split_size_mb:128",
+            "Set-Item -Path Env:PYTORCH_CUDA_ALLOC_CONF -Value \"expandable_segments:True,max_split_size_mb:128\"",
+            "- {\"name\": \"PYTORCH_CUDA_ALLOC_CONF\", \"value\": \"expandable_segments:True,max_split_size_mb:128\"}",
+            "{\"value\":\"expandable_segments:True,max_split_size_mb:128\",\"name\":\"PYTORCH_CUDA_ALLOC_CONF\"},",
+            "#SBATCH --export=PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True,max_split_size_mb:128,OMP_NUM_THREADS=4",
+            "PYTORCH_CUDA_ALLOC_CONF ?= expandable_segments:True,max_split_size_mb:128",
+            "    \"%env PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True,max_split_size_mb:128\\n\",",
+            "  \"os.environ[\\\"PYTORCH_CUDA_ALLOC_CONF\\\"] = \\\"expandable_segments:True,max_split_size_mb:128\\\"\\n\",",
+            "os.environ['PYTORCH_CUDA_ALLOC_CONF'] = f'expandable_segments:True,max_split_size_mb:128'",
+            "export PYTORCH_CUDA_ALLOC_CONF=$PYTORCH_CUDA_ALLOC_CONF,expandable_segments:True,max_split_size_mb:128",
+            "export PYTORCH_CUDA_ALLOC_CONF=\"${PYTORCH_CUDA_ALLOC_CONF},expandable_segments:True,max_split_size_mb:128\"",
+            "export X=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True,max_split_size_mb:128}",
+            ": \"${PYTORCH_CUDA_ALLOC_CONF:=expandable_segments:True,max_split_size_mb:128}\"",
+            "export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True,max_split_size_mb:128;export X=1",
+            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True,max_split_size_mb:128 \\",
+            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True,max_split_size_mb:128|tee x",
+            "`PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True,max_split_size_mb:128`",
+            "**PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True,max_split_size_mb:128**",
+            "“PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True,max_split_size_mb:128”",
+            "PYTORCH_CUDA_ALLOC_CONF=\"expandable_segments:True,max_split_size_mb:128'",
+            "PYTORCH_NPU_ALLOC_CONF=expandable_segments:True,max_split_size_mb:128",
         ] {
             let options = options_of_line(line);
             assert_eq!(
@@ -328,6 +439,14 @@ mod tests {
             options_of_line("PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb : 128 , backend : native");
         assert!(PoolConfiguration::parse(&spaced).is_ok(), "{spaced}");
         assert_eq!(options_of_line("PYTORCH_CUDA_ALLOC_CONF="), "");
+        let other = "PYTORCH_CUDA_ALLOC_CONFIG=expandable_segments:True";
+        assert_eq!(
+            options_of_line(other),
+            other,
+            "PyTorch has no such variable"
+        );
+        let separated = "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True; max_split_size_mb:128";
+        assert!(options_of_line(separated).contains("max_split_size_mb"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use crate::output::print::output;
-use sottovoce_memory::message::{MESSAGE_BYTES_MAX, OutOfMemoryMessage, other_error};
+use sottovoce_memory::message::{Accelerator, MESSAGE_BYTES_MAX, OutOfMemoryMessage, other_error};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,10 +20,11 @@ pub fn run(path: &Path, json: bool) -> Outcome {
         .take(MESSAGE_BYTES_MAX as u64)
         .read_to_end(&mut bytes)
         .map_err(|error| format!("{}: {error}", path.display()))?;
-    let text = String::from_utf8_lossy(&bytes);
+    // Some shells write what they redirect as UTF-16, with a mark.
+    let (text, ..) = encoding_rs::UTF_8.decode(&bytes);
     let message = OutOfMemoryMessage::parse(&text).ok_or_else(|| match other_error(&text) {
         Some(meaning) => format!(
-            "{}: this is no message of PyTorch's allocator for CUDA: {meaning}",
+            "{}: this is no message of PyTorch's allocators for devices: {meaning}",
             path.display()
         ),
         None => format!(
@@ -43,9 +44,11 @@ pub fn run(path: &Path, json: bool) -> Outcome {
     if let Some(line) = &explanation.line {
         writeln!(out, "    {line}")?;
     }
-    writeln!(
-        out,
-        "For what a run would take under each setting, record a snapshot and give it to `sottovoce memory advise`."
-    )?;
+    if matches!(message.accelerator, Accelerator::Cuda | Accelerator::Rocm) {
+        writeln!(
+            out,
+            "For what a run would take under each setting, record a snapshot and give it to `sottovoce memory advise`."
+        )?;
+    }
     Ok(ExitCode::SUCCESS)
 }

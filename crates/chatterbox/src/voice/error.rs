@@ -25,8 +25,10 @@ pub enum VoiceError {
         seconds_min: f32,
     },
     /// A silent recording.
-    #[error("the recording is silent: its loudest sample is {peak}")]
+    #[error("the recording is silent: the loudest sample of its first {seconds:.0} s is {peak:e}")]
     Silent {
+        /// Seconds that were heard.
+        seconds: f64,
         /// The largest magnitude.
         peak: f32,
     },

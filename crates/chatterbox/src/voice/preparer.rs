@@ -362,7 +362,7 @@ pub fn check_recording(recording: &Recording, config: &ModelConfig) -> Result<()
         .iter()
         .fold(0.0f32, |peak, sample| peak.max(sample.abs()));
     if peak < PEAK_MIN {
-        return Err(VoiceError::Silent { peak });
+        return Err(VoiceError::Silent { seconds, peak });
     }
     if peak > PEAK_MAX {
         return Err(VoiceError::TooLoud {

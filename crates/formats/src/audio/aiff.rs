@@ -59,16 +59,22 @@ pub(super) fn find(
                 let first = content.saturating_add(8).saturating_add(offset.into());
                 let there = file_bytes.saturating_sub(first);
                 let said = size.saturating_sub(8).saturating_sub(offset.into());
-                sound = Some((first, if said == 0 { there } else { said.min(there) }));
+                sound = Some((first, said, there));
             }
             _ => {}
         }
-        position = content.saturating_add(size).saturating_add(size % 2);
+        position = next(source, content, size).map_err(io)?;
     }
     let common = common.ok_or_else(|| damaged("the AIFF has no COMM chunk"))?;
-    let (first, length) = sound.ok_or_else(|| damaged("the AIFF has no SSND chunk"))?;
+    let (first, said, there) = sound.ok_or_else(|| damaged("the AIFF has no SSND chunk"))?;
+    let coding = common.coding()?;
+    // Sizes that a recorder never filled in are zero or too small for the frames that there are.
+    let length = match common.bytes(coding) {
+        _ if said == 0 => there,
+        frames => said.max(frames).min(there),
+    };
     let payload = Payload {
-        coding: common.coding()?,
+        coding,
         channels: common.channels,
         sample_rate: common.sample_rate,
         start: first,
@@ -78,9 +84,26 @@ pub(super) fn find(
     Ok(Some(payload))
 }
 
+/// Start of the next chunk: behind the padding, or directly behind the content if a chunk that a
+/// recording needs is there.
+fn next(source: &mut (impl Read + Seek), content: u64, size: u64) -> io::Result<u64> {
+    let unpadded = content.saturating_add(size);
+    if size % 2 == 0 {
+        return Ok(unpadded);
+    }
+    let name = read_at(source, unpadded, 4)?;
+    let is_needed = matches!(&name[..], b"SSND" | b"COMM");
+    Ok(if is_needed {
+        unpadded
+    } else {
+        unpadded.saturating_add(1)
+    })
+}
+
 /// Contents of the COMM chunk.
 struct Common {
     channels: u16,
+    frames: u32,
     bits: u16,
     sample_rate: u32,
     compression: [u8; 4],
@@ -92,10 +115,23 @@ impl Common {
         let half = |offset| field(bytes, offset).map(|bytes| Order::Big.u16(bytes));
         Ok(Common {
             channels: half(0).ok_or_else(short)?,
+            frames: field(bytes, 2).map_or(0, u32::from_be_bytes),
             bits: half(6).ok_or_else(short)?,
             sample_rate: extended(field(bytes, 8).ok_or_else(short)?),
             compression: field(bytes, 18).unwrap_or(*b"NONE"),
         })
+    }
+
+    /// Bytes of the frames that the chunk states.
+    fn bytes(&self, coding: Coding) -> u64 {
+        match coding {
+            Coding::Blocks {
+                block_bytes,
+                block_frames,
+                ..
+            } => u64::from(self.frames / block_frames as u32) * block_bytes as u64,
+            Coding::SelfDescribed => 0,
+        }
     }
 
     fn coding(&self) -> Result<Coding, AudioError> {

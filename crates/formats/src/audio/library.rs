@@ -116,9 +116,10 @@ pub(super) fn decode(
         .default_track(TrackType::Audio)
         .or_else(|| format.first_track(TrackType::Audio));
     let Some(track) = track else {
-        return Err(match &mp4 {
-            Some(_) => unread_codec(),
-            None => AudioError::Unread(Unread::without_sound()),
+        // The demultiplexer leaves out tracks whose codec it does not know.
+        return Err(match (&mp4, matroska_codec(prefix)) {
+            (None, None) => AudioError::Unread(Unread::without_sound()),
+            _ => unread_codec(),
         });
     };
     let parameters = (track.codec_params.as_ref()).and_then(|parameters| parameters.audio());
@@ -264,7 +265,10 @@ impl Library {
             Ok(buffer) => buffer,
             // The last packet is truncated.
             Err(error) if is_end(&error) => return mixer.pass_over("a packet is cut short"),
-            Err(SymphoniaError::DecodeError(reason)) => return mixer.pass_over(reason),
+            // Damage may look like a feature that the decoder has not.
+            Err(SymphoniaError::DecodeError(reason) | SymphoniaError::Unsupported(reason)) => {
+                return mixer.pass_over(reason);
+            }
             Err(error) => return Err(damaged(error)),
         };
         let channels = buffer.spec().channels().count();

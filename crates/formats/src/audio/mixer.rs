@@ -6,9 +6,10 @@ use std::ops::ControlFlow;
 
 /// Magnitude below which samples count as silence in the choice of the loudest channel.
 const SILENCE: f32 = 1e-4;
-/// A constant offset above this share of the peak is removed.
+/// A constant offset above this share of the peak is removed, unless no sample could be as large.
 const OFFSET_SHARE_MAX: f64 = 0.02;
-/// Largest share of samples that may be NaN or infinite.
+const OFFSET_MAX: f64 = 2_147_483_648.0;
+/// Largest share of a channel's samples that may be NaN or infinite.
 const NOT_FINITE_SHARE_MAX: f64 = 0.1;
 /// Number of blocks without frames after which decoding fails.
 const EMPTY_BLOCKS_MAX: usize = 1 << 16;
@@ -67,7 +68,8 @@ struct Shape {
     loudest_channel: Option<usize>,
     /// The last finite sample of each channel.
     last: Vec<f32>,
-    not_finite: u64,
+    /// Samples of each channel that are NaN or infinite.
+    not_finite: Vec<u64>,
 }
 
 /// A channel being resampled.
@@ -259,10 +261,13 @@ impl Shape {
     fn check(&self) -> Result<Mix, AudioError> {
         let shape = Some(self).filter(|shape| shape.frames > 0);
         let shape = shape.ok_or(AudioError::Empty)?;
-        let all = shape.frames as f64 * shape.channels as f64;
-        if shape.not_finite as f64 > NOT_FINITE_SHARE_MAX * all {
+        // One channel of numbers is enough.
+        let fewest = shape.not_finite.iter().min().copied().unwrap_or(0);
+        if fewest as f64 > NOT_FINITE_SHARE_MAX * shape.frames as f64 {
+            let all = shape.frames as f64 * shape.channels as f64;
+            let not_finite: u64 = shape.not_finite.iter().sum();
             return Err(AudioError::Damaged {
-                reason: format!("{} of its {all} samples are not numbers", shape.not_finite),
+                reason: format!("{not_finite} of its {all} samples are not numbers"),
             });
         }
         // If one of n channels is audible, the mean has its power divided by n².
@@ -302,7 +307,7 @@ impl Shape {
             loudest,
             loudest_channel: None,
             last: vec![0.0; channels],
-            not_finite: 0,
+            not_finite: vec![0; channels],
         }
     }
 
@@ -317,11 +322,12 @@ impl Shape {
         let count = (frames.len() as u64).min(left);
         for frame in frames.take(count as usize) {
             let mut sum = 0.0;
-            for (&sample, last) in frame.iter().zip(&mut self.last) {
+            let channels = self.last.iter_mut().zip(&mut self.not_finite);
+            for (&sample, (last, not_finite)) in frame.iter().zip(channels) {
                 if sample.is_finite() {
                     *last = sample;
                 } else {
-                    self.not_finite += 1;
+                    *not_finite += 1;
                 }
                 sum += *last;
             }
@@ -362,7 +368,7 @@ fn remove_offset(samples: &mut [f32]) {
     let peak = samples
         .iter()
         .fold(0.0f32, |peak, sample| peak.max(sample.abs()));
-    if mean.abs() > OFFSET_SHARE_MAX * f64::from(peak) {
+    if mean.abs() <= OFFSET_MAX && mean.abs() > OFFSET_SHARE_MAX * f64::from(peak) {
         for sample in samples {
             *sample = (f64::from(*sample) - mean) as f32;
         }

@@ -204,7 +204,7 @@ impl Container {
         if file_bytes == 0 {
             return Err(AudioError::Empty);
         }
-        let (start, prefix) = after_tags(source).map_err(unreadable)?;
+        let (start, prefix) = after_tags(source, file_bytes).map_err(unreadable)?;
         if let Some(unread) = Unread::of_prefix(&prefix) {
             return Err(AudioError::Unread(unread));
         }
@@ -253,19 +253,31 @@ fn read_into(mut source: impl MediaSource, mixer: &mut Mixer<'_>) -> Result<(), 
 
 /// Offset and first bytes of the recording behind any ID3 tags, which may hold pictures of
 /// megabytes.
-fn after_tags(source: &mut impl MediaSource) -> std::io::Result<(u64, Vec<u8>)> {
+fn after_tags(source: &mut impl MediaSource, file_bytes: u64) -> std::io::Result<(u64, Vec<u8>)> {
     let mut start = 0;
     for _ in 0..TAGS_MAX {
         let prefix = header::read_at(source, start, PREFIX_BYTES)?;
         let Some(&[b'I', b'D', b'3', _, _, flags, a, b, c, d]) = prefix.get(..10) else {
-            return Ok((start, prefix));
+            // A byte order mark, or the head of the answer that a download was saved with.
+            let before = riff::header_place(&prefix).unwrap_or(0);
+            let prefix = match before {
+                0 => prefix,
+                _ => header::read_at(source, start + before, PREFIX_BYTES)?,
+            };
+            return Ok((start + before, prefix));
         };
         // Seven bits per byte; a footer repeats the header.
         let size = [a, b, c, d]
             .iter()
             .fold(0, |size, byte| size << 7 | u64::from(byte & 0x7f));
         let footer = if flags & 0x10 != 0 { 10 } else { 0 };
-        start += 10 + size + footer;
+        let next = start + 10 + size + footer;
+        // The size of a tag that ends beyond the file is wrong; the audio is found by its frames.
+        if next >= file_bytes {
+            start += 10;
+            break;
+        }
+        start = next;
     }
     let prefix = header::read_at(source, start, PREFIX_BYTES)?;
     Ok((start, prefix))

@@ -18,11 +18,18 @@ const HEAD_MARK: &[u8] = b"OpusHead";
 /// Limit of a packet: 48 streams of 120 ms at the highest rate are smaller.
 const PACKET_BYTES_MAX: usize = 1 << 17;
 
-/// Whether a file begins with an Ogg stream whose first packet is an Opus header.
+/// Whether a file begins with an Ogg stream whose first packet is an Opus header, and which is the
+/// only one.
 pub(super) fn is_ogg_opus(prefix: &[u8]) -> bool {
-    let lengths = prefix.get(26).copied().unwrap_or(0);
-    let first = prefix.get(27 + usize::from(lengths)..).unwrap_or(&[]);
-    prefix.starts_with(PAGE_MARK) && first.starts_with(HEAD_MARK)
+    const FIRST_PAGE: u8 = 2;
+    let count = usize::from(prefix.get(26).copied().unwrap_or(0));
+    let lengths = prefix.get(27..27 + count).unwrap_or(&[]);
+    let first = prefix.get(27 + count..).unwrap_or(&[]);
+    let bytes = lengths.iter().map(|&length| usize::from(length)).sum();
+    let second = first.get(bytes..).unwrap_or(&[]);
+    let is_multiplexed = second.starts_with(PAGE_MARK)
+        && (second.get(5)).is_some_and(|flags| flags & FIRST_PAGE != 0);
+    prefix.starts_with(PAGE_MARK) && first.starts_with(HEAD_MARK) && !is_multiplexed
 }
 
 /// A decoder of packets.
@@ -177,11 +184,8 @@ pub(super) fn decode_ogg(source: impl Read, mixer: &mut Mixer) -> Result<(), Aud
             // The end, or a page that is cut short: the intact part is kept.
             Ok(None) => return Ok(()),
             Err(_) if ended.get() => return Ok(()),
-            Err(error) => {
-                return Err(AudioError::Damaged {
-                    reason: error.to_string(),
-                });
-            }
+            // Damage within: as above.
+            Err(error) => return mixer.pass_over(error),
         };
         match decoder.decode(&packet.data) {
             Ok(block) => mixer.add(trim.keep(&packet, block), channels, SAMPLE_RATE)?,

@@ -60,6 +60,19 @@ pub(super) fn find(
     .map(Some)
 }
 
+/// Offset of a RIFF header that stands behind text or zeros within the first bytes of a file.
+pub(super) fn header_place(prefix: &[u8]) -> Option<u64> {
+    let place = prefix.windows(12).position(|bytes| {
+        matches!(&bytes[..4], b"RIFF" | b"RIFX" | b"RF64" | b"BW64") && bytes[8..] == *b"WAVE"
+    })?;
+    // Other containers may hold a WAV's header too.
+    let before = prefix[..place].strip_prefix(b"\xef\xbb\xbf");
+    let before = before.unwrap_or(&prefix[..place]);
+    let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n');
+    let is_passed = before.iter().all(is_text) || before.iter().all(|byte| *byte == 0);
+    u64::try_from(place).ok().filter(|_| is_passed)
+}
+
 fn damaged(error: io::Error) -> AudioError {
     AudioError::Damaged {
         reason: error.to_string(),
@@ -151,7 +164,11 @@ impl<S: Read + Seek> Walk<'_, S> {
                 Chunks::Wave64 => 40,
             };
         let mut format = None;
+        let mut data = None;
         for _ in 0..CHUNKS_MAX {
+            if let (Some(format), Some((content, length @ 1..))) = (&format, data) {
+                return Format::payload(format, content, length);
+            }
             let Some((name, size)) = self.chunk(position)? else {
                 break;
             };
@@ -165,17 +182,20 @@ impl<S: Read + Seek> Walk<'_, S> {
                     position = self.next(content, size)?;
                 }
                 b"data" => {
-                    let Some(format) = format else {
-                        return Err(missing("fmt"));
-                    };
                     let length = self.data_bytes(content, size)?;
-                    return format.payload(content, length);
+                    // An empty chunk may stand before the samples, and these before their format.
+                    data = data.filter(|&(_, length)| length > 0);
+                    data = data.or(Some((content, length)));
+                    position = self.next(content, length)?;
                 }
                 _ if name.is_plausible() => position = self.next(content, size)?,
                 _ => break,
             }
         }
         let format = format.ok_or_else(|| missing("fmt"))?;
+        if let Some((content, length)) = data {
+            return format.payload(content, length);
+        }
         // The size of an earlier chunk is wrong.
         let content = self.search(start)?.ok_or_else(|| missing("data"))?;
         let length = self.file_bytes.saturating_sub(content);
@@ -277,10 +297,10 @@ impl Format {
         // The oldest headers end here.
         let bits = half(14).unwrap_or(8);
         const EXTENSIBLE: u16 = 0xfffe;
-        if tag == EXTENSIBLE
-            && let Some(inner) = half(24)
-        {
-            tag = inner;
+        const INTEGERS: u16 = 1;
+        if tag == EXTENSIBLE {
+            // Without its extension, or with an empty one, the bits alone describe the samples.
+            tag = half(24).filter(|&inner| inner != 0).unwrap_or(INTEGERS);
         }
         Ok(Format {
             tag,
@@ -326,7 +346,8 @@ impl Format {
             0x270 => unread("ATRAC3"),
             0xff | 0x1601 | 0x1602 | 0x706d => unread("AAC in WAV"),
             0x704f => unread("Opus in WAV"),
-            0x674f..=0x6751 | 0x676f..=0x6771 => unread("Vorbis in WAV"),
+            0x566f | 0x674f..=0x6751 | 0x676f..=0x6771 => unread("Vorbis in WAV"),
+            0x20 => unread("Yamaha ADPCM"),
             0xf1ac => unread("FLAC in WAV"),
             tag => Err(AudioError::Unread(Unread::codec(
                 format!("WAV with codec {tag:#06x}"),
@@ -359,8 +380,14 @@ impl Format {
             (7, 1) => Some(CODEC_ID_PCM_MULAW),
             _ => None,
         };
-        let codec = codec.ok_or_else(|| AudioError::Damaged {
-            reason: format!("the WAV has samples of {} bits", self.bits),
+        let codec = codec.ok_or_else(|| {
+            let kind = if self.tag == 3 {
+                "floating-point"
+            } else {
+                "whole-number"
+            };
+            let name = format!("WAV with {kind} samples of {} bits", 8 * sample_bytes);
+            AudioError::Unread(Unread::codec(name, "wav"))
         })?;
         Ok(Coding::Blocks {
             codec,

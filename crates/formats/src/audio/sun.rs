@@ -26,7 +26,6 @@ pub(super) fn find(
     };
     let word = |offset| field(&header, offset).map(|bytes| order.u32(bytes));
     let offset = u64::from(word(4).ok_or_else(short)?);
-    let size = u64::from(word(8).ok_or_else(short)?);
     let encoding = word(12).ok_or_else(short)?;
     let sample_rate = word(16).ok_or_else(short)?;
     let channels = word(20).ok_or_else(short)?;
@@ -63,8 +62,8 @@ pub(super) fn find(
         channels: u16::try_from(channels).unwrap_or(u16::MAX),
         sample_rate,
         start: content,
-        // Streaming writers leave the size zero or all ones.
-        length: if size == 0 { there } else { size.min(there) },
+        // Streaming writers leave the size zero, all ones or too small; nothing follows the sound.
+        length: there,
     };
     payload.check()?;
     Ok(Some(payload))

@@ -97,6 +97,20 @@ impl Unread {
             name: name.into(),
             remedy: Remedy::NoSound,
         };
+        if at(0, b"FORM") && at(8, b"8SVX") {
+            return Some(Unread::codec("Amiga (8SVX)", "iff"));
+        }
+        // QuickTime's oldest files have no type.
+        let old = [&b"moov"[..], b"mdat", b"wide", b"pnot"];
+        if old.iter().any(|name| at(4, name)) && !at(0, b"RIFF") {
+            return Some(Unread::codec("QuickTime without a file type", "mov"));
+        }
+        // Frames of LATM begin with eleven bits.
+        if let [0x56, second, _, ..] = prefix
+            && second & 0xe0 == 0xe0
+        {
+            return Some(Unread::codec("AAC in LATM", "latm"));
+        }
         if prefix.len() > 188 && prefix[0] == 0x47 && prefix[188] == 0x47 {
             return Some(Unread::codec("MPEG transport stream", "ts"));
         }
@@ -104,6 +118,11 @@ impl Unread {
         let text = text.trim_ascii_start();
         if starts_with_any(text, &[b"<!doctype", b"<html", b"<?xml"]) {
             return Some(no_sound("a web page"));
+        }
+        if text.starts_with(b"version https://git-lfs") {
+            return Some(no_sound(
+                "the pointer that Git LFS leaves in place of a file",
+            ));
         }
         let is_text = prefix.len() >= 16
             && (prefix.iter()).all(|&byte| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n'));
@@ -151,6 +170,23 @@ const MAGIC_BYTES: &[(usize, &[u8], &str, Remedy)] = {
         (0, b"2BIT", "AVR", Convert("avr")),
         (0, b"NIST_1A", "NIST SPHERE", Convert("sph")),
         (0, b"\x64\xa3", "IRCAM", Convert("sf")),
+        (0, b".SoX", "SoX", Convert("sox")),
+        (0, b"XoS.", "SoX", Convert("sox")),
+        (0, b"MMMD", "SMAF", Convert("mmf")),
+        (0, b"STRM", "AST", Convert("ast")),
+        (0, b"FWS", "Flash animation", Convert("swf")),
+        (0, b"CWS", "Flash animation", Convert("swf")),
+        (4, b"\xf8\x72\x6f\xba", "Dolby TrueHD", Convert("thd")),
+        (4, b"\xf8\x72\x6f\xbb", "Meridian (MLP)", Convert("mlp")),
+        (0, b"\x72\xf8\x1f\x4e", "S/PDIF", Convert("spdif")),
+        (0, b"nut/multimedia container", "NUT", Convert("nut")),
+        (0, b"\x06\x0e\x2b\x34", "MXF", Convert("mxf")),
+        (
+            0,
+            b"\xb7\xd8\x00",
+            "Windows television (WTV)",
+            Convert("wtv"),
+        ),
         (
             0,
             b"\x00\x00\x01\xba",
@@ -169,6 +205,9 @@ const MAGIC_BYTES: &[(usize, &[u8], &str, Remedy)] = {
         (0, b"\x1f\x8b", "gzip data", Archive),
         (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", Archive),
         (0, b"Rar!", "a RAR archive", Archive),
+        (0, b"\x93NUMPY", "an array of NumPy", NoSound),
+        (0, b"\x89HDF", "HDF5 data", NoSound),
+        (0, b"SQLite format 3", "a database", NoSound),
         (0, b"\x7fELF", "a program", NoSound),
         (0, b"MZ", "a program", NoSound),
     ]

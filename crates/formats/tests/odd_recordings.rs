@@ -1,0 +1,332 @@
+//! Recordings as interrupted recorders, careless editors and downloads leave them: headers that are
+//! wrong in one place, and sound that is whole.
+
+mod common;
+
+use common::{SAMPLE_RATE, mel_correlation};
+use sottovoce_formats::audio::{DecodeOptions, decode};
+use std::path::Path;
+
+const OPTIONS: DecodeOptions = DecodeOptions::first(60, SAMPLE_RATE);
+const CORRELATION_MIN: f64 = 0.99;
+
+fn file(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/recordings");
+    std::fs::read(folder.join(name)).unwrap()
+}
+
+fn speech() -> Vec<f32> {
+    decode(&file("speech.flac"), &OPTIONS).unwrap().samples
+}
+
+/// All of the speech is there, and it sounds like itself.
+fn assert_is_speech(name: &str, file: &[u8]) {
+    let speech = speech();
+    let recording = decode(file, &OPTIONS).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert!(
+        recording.samples.len() as f64 >= 0.97 * speech.len() as f64,
+        "{name} has {} of {} samples",
+        recording.samples.len(),
+        speech.len()
+    );
+    let correlation = mel_correlation(&speech, &recording.samples);
+    assert!(correlation >= CORRELATION_MIN, "{name}: {correlation}");
+}
+
+fn refusal(file: &[u8]) -> String {
+    decode(file, &OPTIONS).unwrap_err().to_string()
+}
+
+fn bytes<const N: usize>(samples: &[f32], coded: impl Fn(f64) -> [u8; N]) -> Vec<u8> {
+    (samples.iter())
+        .flat_map(|&sample| coded(f64::from(sample)))
+        .collect()
+}
+
+fn whole(scale: f64) -> impl Fn(f64) -> i32 {
+    move |sample| (sample * scale).round() as i32
+}
+
+fn little_16(samples: &[f32]) -> Vec<u8> {
+    bytes(samples, |sample| {
+        (whole(32_767.0)(sample) as i16).to_le_bytes()
+    })
+}
+
+fn big_16(samples: &[f32]) -> Vec<u8> {
+    bytes(samples, |sample| {
+        (whole(32_767.0)(sample) as i16).to_be_bytes()
+    })
+}
+
+/// A chunk of RIFF with its own size.
+fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    [name, &(content.len() as u32).to_le_bytes()[..], content].concat()
+}
+
+fn format(tag: u16, channels: u16, bits: u16) -> Vec<u8> {
+    let block = channels * bits.div_ceil(8);
+    let halves = |value: u16| value.to_le_bytes();
+    let mut format = [halves(tag), halves(channels)].concat();
+    format.extend(SAMPLE_RATE.to_le_bytes());
+    format.extend((SAMPLE_RATE * u32::from(block)).to_le_bytes());
+    format.extend([halves(block), halves(bits)].concat());
+    format
+}
+
+fn riff(chunks: &[Vec<u8>]) -> Vec<u8> {
+    let content = [b"WAVE", &chunks.concat()[..]].concat();
+    chunk(b"RIFF", &content)
+}
+
+fn wav() -> Vec<u8> {
+    let data = little_16(&speech());
+    riff(&[chunk(b"fmt ", &format(1, 1, 16)), chunk(b"data", &data)])
+}
+
+#[test]
+fn chunks_of_a_wav_may_be_empty_or_out_of_order() {
+    let data = little_16(&speech());
+    let format_chunk = chunk(b"fmt ", &format(1, 1, 16));
+    for (name, chunks) in [
+        (
+            "an empty data chunk first",
+            vec![
+                format_chunk.clone(),
+                chunk(b"data", b""),
+                chunk(b"data", &data),
+            ],
+        ),
+        (
+            "the format last",
+            vec![chunk(b"data", &data), format_chunk.clone()],
+        ),
+        (
+            "an extensible format without its extension",
+            vec![
+                chunk(b"fmt ", &format(0xfffe, 1, 16)),
+                chunk(b"data", &data),
+            ],
+        ),
+    ] {
+        assert_is_speech(name, &riff(&chunks));
+    }
+}
+
+#[test]
+fn a_wav_behind_a_mark_or_the_head_of_an_answer_is_found() {
+    let wav = wav();
+    for before in [
+        &b"\xef\xbb\xbf"[..],
+        b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\n\r\n",
+        &[0; 512],
+    ] {
+        assert_is_speech("a WAV behind something else", &[before, &wav].concat());
+    }
+    // A header within binary data belongs to another container.
+    let other = [&[1, 0, 2, 0xff, 7][..], &wav].concat();
+    assert!(decode(&other, &OPTIONS).is_err());
+}
+
+#[test]
+fn widths_that_no_decoder_reads_are_named() {
+    let speech = speech();
+    for (tag, bits, named) in [
+        (3, 16, "floating-point samples of 16 bits"),
+        (1, 64, "whole-number samples of 64 bits"),
+    ] {
+        let data = vec![0; speech.len() * usize::from(bits / 8)];
+        let file = riff(&[chunk(b"fmt ", &format(tag, 1, bits)), chunk(b"data", &data)]);
+        let refusal = refusal(&file);
+        assert!(
+            refusal.contains(named) && refusal.contains("ffmpeg"),
+            "{refusal}"
+        );
+    }
+}
+
+/// A CAF of plain samples whose data chunk states `size`.
+fn caf(flags: u32, sample_bytes: u32, bits: u32, data: &[u8], size: i64) -> Vec<u8> {
+    let mut file = b"caff\0\x01\0\0desc".to_vec();
+    file.extend(32_i64.to_be_bytes());
+    file.extend(f64::from(SAMPLE_RATE).to_be_bytes());
+    file.extend(b"lpcm");
+    for word in [flags, sample_bytes, 1, 1, bits] {
+        file.extend(word.to_be_bytes());
+    }
+    file.extend(b"data");
+    file.extend(size.to_be_bytes());
+    file.extend([0; 4]);
+    file.extend(data);
+    file
+}
+
+#[test]
+fn a_caf_is_read_whatever_size_its_data_states_and_however_wide_its_samples_are() {
+    const FLOAT: u32 = 1;
+    const LITTLE: u32 = 2;
+    let speech = speech();
+    let data = little_16(&speech);
+    let right = data.len() as i64 + 4;
+    for size in [right, -1, 0, 3 * right] {
+        assert_is_speech("a CAF", &caf(LITTLE, 2, 16, &data, size));
+    }
+    let wide = |sample: f64| whole(2_147_483_000.0)(sample);
+    let padded = bytes(&speech, |sample| (wide(sample) & !0xff).to_le_bytes());
+    assert_is_speech("24 bits in four bytes", &caf(LITTLE, 4, 24, &padded, -1));
+    let eight = bytes(&speech, |sample| (whole(127.0)(sample) as i8).to_be_bytes());
+    assert!(decode(&caf(0, 1, 8, &eight, -1), &OPTIONS).is_ok());
+    let floats = bytes(&speech, |sample| sample.to_be_bytes());
+    assert_is_speech("64-bit floats", &caf(FLOAT, 8, 64, &floats, -1));
+    let mut unread = caf(LITTLE, 2, 16, &data, right);
+    unread[28..32].copy_from_slice(b"ac-3");
+    assert!(
+        refusal(&unread).starts_with("Dolby Digital"),
+        "{}",
+        refusal(&unread)
+    );
+    assert!(refusal(b"caff\0\x01\0\0").contains("desc"));
+}
+
+/// An AIFF with these chunks behind its COMM chunk.
+fn aiff(frames: u32, chunks: &[Vec<u8>]) -> Vec<u8> {
+    let mut common = Vec::new();
+    common.extend(1_u16.to_be_bytes());
+    common.extend(frames.to_be_bytes());
+    common.extend(16_u16.to_be_bytes());
+    // 24,000 as an extended number: 1.46 times two to the power of 14.
+    common.extend((16_383_u16 + 14).to_be_bytes());
+    common.extend((u64::from(SAMPLE_RATE) << (63 - 14)).to_be_bytes());
+    let content = [
+        b"AIFF",
+        &big_chunk(b"COMM", &common, 18)[..],
+        &chunks.concat(),
+    ]
+    .concat();
+    big_chunk(b"FORM", &content, content.len() as u32)
+}
+
+fn big_chunk(name: &[u8; 4], content: &[u8], size: u32) -> Vec<u8> {
+    [name, &size.to_be_bytes()[..], content].concat()
+}
+
+#[test]
+fn sizes_of_an_aiff_are_hints_and_its_padding_may_be_missing() {
+    assert_eq!(SAMPLE_RATE, 24_000);
+    let speech = speech();
+    let sound = [&[0; 8][..], &big_16(&speech)].concat();
+    let (frames, right) = (speech.len() as u32, sound.len() as u32);
+    for size in [right, 0, u32::MAX, 2_000] {
+        assert_is_speech(
+            "an AIFF",
+            &aiff(frames, &[big_chunk(b"SSND", &sound, size)]),
+        );
+    }
+    let unpadded = big_chunk(b"NAME", b"hello", 5);
+    assert_is_speech(
+        "an AIFF without padding",
+        &aiff(frames, &[unpadded, big_chunk(b"SSND", &sound, right)]),
+    );
+}
+
+#[test]
+fn an_au_is_read_to_its_end_whatever_size_it_states() {
+    let sound = big_16(&speech());
+    for size in [sound.len() as u32, 0, 1_000, u32::MAX] {
+        let mut file = b".snd".to_vec();
+        for word in [24, size, 3, SAMPLE_RATE, 1] {
+            file.extend(word.to_be_bytes());
+        }
+        file.extend(&sound);
+        assert_is_speech("an AU", &file);
+    }
+}
+
+#[test]
+fn one_channel_of_numbers_is_a_recording() {
+    let with_right = |right: fn(f32) -> f32| {
+        let samples: Vec<f32> = (speech().iter())
+            .flat_map(|&left| [left, right(left)])
+            .collect();
+        let data = bytes(&samples, |sample| (sample as f32).to_le_bytes());
+        riff(&[chunk(b"fmt ", &format(3, 2, 32)), chunk(b"data", &data)])
+    };
+    assert_is_speech(
+        "beside a channel that is no number",
+        &with_right(|_| f32::NAN),
+    );
+    // What no sound can be is not taken for an offset, so that the refusal can name it.
+    let recording = decode(&with_right(|_| 1e20), &OPTIONS).unwrap();
+    assert!(recording.samples.iter().all(|sample| *sample > 1e19));
+}
+
+/// Checksum of an Ogg page whose own field is zero.
+fn page_checksum(page: &[u8]) -> u32 {
+    page.iter().fold(0, |sum, &byte| {
+        (0..8).fold(sum ^ u32::from(byte) << 24, |sum: u32, _| {
+            if sum >> 31 == 1 {
+                sum << 1 ^ 0x04c1_1db7
+            } else {
+                sum << 1
+            }
+        })
+    })
+}
+
+#[test]
+fn opus_with_damage_within_is_read_up_to_it() {
+    let file = file("surround.opus");
+    let last = file.windows(4).rposition(|bytes| bytes == b"OggS").unwrap();
+    let (before, page) = file.split_at(last);
+    let mut page = page.to_vec();
+    // It is no longer the last page.
+    page[5] &= !4;
+    page[22..26].fill(0);
+    let checksum = page_checksum(&page);
+    page[22..26].copy_from_slice(&checksum.to_le_bytes());
+    let mut damaged = page.clone();
+    *damaged.last_mut().unwrap() ^= 0x55;
+    let recording = decode(&[before, &page, &damaged, &page].concat(), &OPTIONS).unwrap();
+    assert!(recording.samples.len() > SAMPLE_RATE as usize);
+}
+
+#[test]
+fn a_tag_that_ends_beyond_the_file_hides_nothing() {
+    let tag = b"ID3\x03\0\0\x7f\x7f\x7f\x7f";
+    assert_is_speech(
+        "an MP3 behind a wrong tag",
+        &[&tag[..], &file("speech.mp3")].concat(),
+    );
+}
+
+#[test]
+fn further_formats_without_a_decoder_are_named() {
+    for (beginning, named) in [
+        (&b"FORM\0\0\0\x208SVXVHDR"[..], "8SVX"),
+        (b".SoX\x1c\0\0\0", "SoX"),
+        (b"\0\0\0\x08wide\0\0\0\0mdat", "QuickTime"),
+        (b"\x56\xe1\x20\x00\x11\x90", "LATM"),
+        (b"STRM\0\0\0\0", "AST"),
+        (b"\x93NUMPY\x01\0v\0{'descr'", "NumPy"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n",
+            "Git LFS",
+        ),
+    ] {
+        let file = [beginning, &[0x80; 64]].concat();
+        let refusal = refusal(&file);
+        assert!(refusal.contains(named), "{named}: {refusal}");
+    }
+}
+
+#[test]
+fn a_matroska_whose_sound_no_decoder_reads_is_not_called_silent() {
+    let mut file = file("opus.mka");
+    let place = file
+        .windows(6)
+        .position(|bytes| bytes == b"A_OPUS")
+        .unwrap();
+    file[place..place + 6].copy_from_slice(b"A_XXXX");
+    let refusal = refusal(&file);
+    assert!(refusal.contains("A_XXXX"), "{refusal}");
+}

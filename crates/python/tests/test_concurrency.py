@@ -46,6 +46,36 @@ def test_the_lock_is_free_while_the_engine_works(engine: sottovoce.Engine) -> No
     assert count > 10
 
 
+def test_tasks_that_share_a_stream_share_its_chunks(engine: sottovoce.Engine) -> None:
+    async def read(stream: sottovoce.Stream, samples: list[int]) -> None:
+        async for chunk in stream:
+            samples.append(len(chunk.samples))
+
+    async def together() -> int:
+        samples: list[int] = []
+        stream = engine.stream(TEXT, seed=2, chunk_size=10)
+        readers = [asyncio.create_task(read(stream, samples)) for _ in range(3)]
+        await asyncio.wait_for(asyncio.gather(*readers), 60)
+        return sum(samples)
+
+    assert asyncio.run(together()) == len(engine.speak(TEXT, seed=2, chunk_size=10))
+
+
+def test_a_task_that_waits_ends_with_a_stream_that_is_closed(engine: sottovoce.Engine) -> None:
+    async def wait_in_vain() -> list[sottovoce.Chunk]:
+        stream = engine.open_stream()
+
+        async def read() -> list[sottovoce.Chunk]:
+            return [chunk async for chunk in stream]
+
+        reader = asyncio.create_task(read())
+        await asyncio.sleep(0.01)
+        stream.close()
+        return await asyncio.wait_for(reader, 60)
+
+    assert asyncio.run(wait_in_vain()) == []
+
+
 def test_asyncio_gets_the_same_chunks(engine: sottovoce.Engine) -> None:
     async def speak(text: str) -> np.ndarray:
         async with engine.stream(text, seed=2, chunk_size=10) as stream:

@@ -256,6 +256,8 @@ def test_models_that_are_none_are_refused(tmp_path: Path) -> None:
         sottovoce.Engine(7, device="cpu")  # type: ignore[arg-type]
     with pytest.raises(sottovoce.ArgumentError, match="NUL"):
         sottovoce.Engine("a\0b", device="cpu")
+    with pytest.raises(sottovoce.ArgumentError, match="path"):
+        sottovoce.Engine("a\ud800b", device="cpu")
 
 
 def test_a_voice_from_an_array_is_that_of_its_file(base: sottovoce.Engine, tmp_path: Path) -> None:
@@ -316,6 +318,8 @@ def test_recordings_that_give_no_voice_are_refused(
     assert missing.value.errno == 2
     with pytest.raises(sottovoce.ArgumentError, match="sample_rate"):
         base.voice(silent)
+    with pytest.raises(sottovoce.ArgumentTypeError, match="sample_rate"):
+        base.voice(silent, sample_rate=np.array([24_000]))  # type: ignore[arg-type]
     with pytest.raises(sottovoce.ArgumentTypeError, match="source"):
         base.voice(5)
     with pytest.raises(sottovoce.VoiceError):

@@ -49,6 +49,12 @@ def path(argument: str, value: object) -> str:
         name = os.fsdecode(name)
     if "\0" in name:
         raise ArgumentError(f"argument {argument}: a path has no NUL in it", argument=argument)
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise ArgumentError(
+            f"argument {argument}: no path can be written so: {error.reason}", argument=argument
+        ) from error
     return name
 
 
@@ -56,7 +62,11 @@ def count(argument: str, value: object, least: int = 0) -> int:
     """The value as a whole number of at least ``least``."""
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         raise wrong_type(argument, value, "a whole number")
-    number = int(value.__index__())
+    try:
+        number = int(value.__index__())
+    except TypeError as error:
+        # An array of one dimension or more has the method, and none of its results.
+        raise wrong_type(argument, value, "a whole number") from error
     if number < least:
         raise ArgumentError(f"argument {argument}: use at least {least}", argument=argument)
     return number

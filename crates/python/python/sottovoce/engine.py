@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import time
 import weakref
@@ -96,6 +97,7 @@ class Stream(Iterator[Chunk], AsyncIterator[Chunk]):
     def __init__(self, native: _native.Stream, manager: StreamingMemoryManager | None) -> None:
         self._native = native
         self._manager = manager
+        self._waiting = _Waiting()
         self._first_at: float | None = None
         self._seconds = 0.0
 
@@ -129,11 +131,13 @@ class Stream(Iterator[Chunk], AsyncIterator[Chunk]):
         self._idle()
         loop = asyncio.get_running_loop()
         while True:
-            woken = loop.create_future()
-            ready, spoken = self._native.poll(lambda: _wake(loop, woken))  # noqa: B023
+            woken = self._waiting.future(loop)
+            ready, spoken = self._native.poll(self._waiting.wake)
             if ready:
                 break
             await woken
+        # The engine wakes whoever asked last, who may have been cancelled: others ask again.
+        self._waiting.wake()
         chunk = self._chunk(spoken)
         if chunk is None:
             raise StopAsyncIteration
@@ -161,8 +165,10 @@ class Stream(Iterator[Chunk], AsyncIterator[Chunk]):
         return self._native.waiting_characters
 
     def close(self) -> None:
-        """Ends the utterance and gives back what it holds. Another thread may do this."""
+        """Ends the utterance and gives back what it holds. Another thread or task may do this, while
+        one waits for a chunk."""
         self._native.close()
+        self._waiting.wake()
 
     def __enter__(self) -> Stream:
         return self
@@ -214,9 +220,31 @@ class Stream(Iterator[Chunk], AsyncIterator[Chunk]):
             self._manager.idle(self._seconds - (time.perf_counter() - self._first_at))
 
 
-def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
-    """Called from a thread of the engine's when there may be a chunk."""
-    loop.call_soon_threadsafe(lambda: None if woken.done() else woken.set_result(None))
+class _Waiting:
+    """Tasks that wait for a stream's next chunk. It does not refer to the stream, which the engine's
+    waker would keep alive."""
+
+    def __init__(self) -> None:
+        self._futures: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+
+    def future(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """What a task awaits; done once there may be a chunk."""
+        woken: asyncio.Future[None] = loop.create_future()
+        self._futures.append((loop, woken))
+        return woken
+
+    def wake(self) -> None:
+        """Called from any thread when there may be a chunk, or the stream was closed."""
+        waiting, self._futures = self._futures, []
+        for loop, woken in waiting:
+            # A loop that was closed has nobody to wake.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_finish, woken)
+
+
+def _finish(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)
 
 
 class Engine(Speaking):

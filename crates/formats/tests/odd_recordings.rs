@@ -291,6 +291,48 @@ fn opus_with_damage_within_is_read_up_to_it() {
 }
 
 #[test]
+fn an_mp4_whose_data_states_no_size_is_read_to_its_end() {
+    let mut file = file("aac.m4a");
+    let place = file.windows(4).position(|bytes| bytes == b"mdat").unwrap() - 4;
+    let size = u32::from_be_bytes(file[place..place + 4].try_into().unwrap()) as usize;
+    // It must be the last box: the index is moved to the front, and its offsets with it.
+    let (front, data) = (file[..place].to_vec(), file[place..place + size].to_vec());
+    let mut index = file[place + size..].to_vec();
+    assert_eq!(&index[4..8], b"moov", "the index is behind the data");
+    let table = index.windows(4).position(|bytes| bytes == b"stco").unwrap();
+    let count = u32::from_be_bytes(index[table + 8..table + 12].try_into().unwrap()) as usize;
+    let moved = index.len() as u32;
+    for entry in index[table + 12..][..4 * count].chunks_mut(4) {
+        let offset = u32::from_be_bytes(entry.try_into().unwrap()) + moved;
+        entry.copy_from_slice(&offset.to_be_bytes());
+    }
+    file = [front, index, data].concat();
+    let place = file.windows(4).position(|bytes| bytes == b"mdat").unwrap() - 4;
+    assert_is_speech("an MP4 with its index first", &file);
+    file[place..place + 4].fill(0);
+    assert_is_speech("an MP4 whose data states no size", &file);
+}
+
+#[test]
+fn a_flac_behind_pictures_of_megabytes_is_read() {
+    let file = file("speech.flac");
+    let (head, rest) = file.split_at(42);
+    let picture = |kind: u8| {
+        let mut block = vec![kind];
+        block.extend(&12_000_000_u32.to_be_bytes()[1..]);
+        block.extend(std::iter::repeat_n(0xff, 12_000_000));
+        block
+    };
+    let mut open = head.to_vec();
+    open[4] &= 0x7f;
+    if head[4] & 0x80 != 0 {
+        assert_is_speech("a FLAC", &[&open, &picture(0x86)[..], rest].concat());
+    } else {
+        assert_is_speech("a FLAC", &[&open, &picture(6)[..], rest].concat());
+    }
+}
+
+#[test]
 fn a_tag_that_ends_beyond_the_file_hides_nothing() {
     let tag = b"ID3\x03\0\0\x7f\x7f\x7f\x7f";
     assert_is_speech(

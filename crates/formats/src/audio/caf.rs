@@ -126,7 +126,7 @@ impl Description {
             b"alaw" => (CODEC_ID_PCM_ALAW, 1),
             b"lpcm" => match self.plain(channels) {
                 Some(plain) => plain,
-                None => return unread(format!("CAF with samples of {} bits", self.bits)),
+                None => return unread(format!("CAF (samples of {} bits)", self.bits)),
             },
             format => {
                 let known = NAMES.iter().find(|(known, _)| *known == format);

@@ -26,6 +26,8 @@ pub(super) struct SoundTrack {
     pub run_count: u64,
     /// Whether the sound goes on beyond the end of the file.
     pub is_cut: bool,
+    /// Offset and length of a data box that states no size, because it reaches to the end.
+    pub endless: Option<(u64, u64)>,
     is_sound: bool,
 }
 
@@ -41,6 +43,7 @@ pub(super) fn sound_track(
         run_count: 0,
         gapless: None,
         is_cut: false,
+        endless: None,
         track: SoundTrack::default(),
         found: None,
     };
@@ -50,6 +53,7 @@ pub(super) fn sound_track(
     };
     track.run_count = walk.run_count;
     track.is_cut = walk.is_cut;
+    track.endless = walk.endless;
     if let (0, Some(skipped)) = (track.skipped, walk.gapless) {
         track.skipped = skipped;
     }
@@ -63,6 +67,7 @@ struct Walk<'s, S> {
     /// Encoder delay in frames according to a tag.
     gapless: Option<u64>,
     is_cut: bool,
+    endless: Option<(u64, u64)>,
     /// The track being parsed.
     track: SoundTrack,
     found: Option<SoundTrack>,
@@ -80,6 +85,9 @@ impl<S: Read + Seek> Walk<'_, S> {
             let (Some(size), Some(name)) = (word(&header, 0), field::<4>(&header, 4)) else {
                 return Ok(());
             };
+            if size == 0 && depth == 0 && name == *b"mdat" {
+                self.endless = Some((position, end - position));
+            }
             let (content, size) = match size {
                 0 => (8, end - position),
                 1 => match field(&header, 8).map(u64::from_be_bytes) {

@@ -5,7 +5,7 @@ use super::mixer::Mixer;
 use super::opus::PacketStream;
 use super::payload::{Coding, Packets, Payload};
 use super::unread::Unread;
-use super::{AudioError, aac, isomp4};
+use super::{AudioError, aac, flac, isomp4};
 use isomp4::SoundTrack;
 use symphonia::core::audio::GenericAudioBufferRef;
 use symphonia::core::codecs::audio::well_known::{
@@ -72,6 +72,11 @@ pub(super) fn decode(
     if let Some(scheme) = mp4.as_ref().and_then(SoundTrack::protection) {
         return Err(AudioError::Unread(Unread::protected(scheme)));
     }
+    let skipped = flac::without_metadata(&mut source, start, file_bytes).map_err(damaged)?;
+    let (start, overlay) = match skipped {
+        Some((start, head)) => (start, Some((0, head))),
+        None => (start, mp4.as_ref().and_then(|track| sized(track, start))),
+    };
     let allowance = Allowance::default();
     allowance.set(INDEX_BYTES_MAX);
     let length = file_bytes.saturating_sub(start);
@@ -80,7 +85,7 @@ pub(super) fn decode(
         None => matroska_is_cut(prefix, length),
     };
     let source = Metered::new(source, start, length, &allowance).map_err(damaged)?;
-    let source = source.cut(is_cut);
+    let source = source.cut(is_cut).overlaid(overlay);
     let stream = MediaSourceStream::new(Box::new(source), MediaSourceStreamOptions::default());
     let metadata = MetadataOptions::default()
         .limit_tag_bytes(Limit::Maximum(TAG_BYTES_MAX))
@@ -168,6 +173,14 @@ pub(super) fn decode(
         }),
     };
     read_packets(format, chosen, &allowance, mixer)
+}
+
+/// The size of a data box that states none, and its place from `start` on: the demultiplexer wants
+/// one.
+fn sized(track: &SoundTrack, start: u64) -> Option<(u64, Vec<u8>)> {
+    let (position, length) = track.endless?;
+    let size = u32::try_from(length).ok()?;
+    Some((position.checked_sub(start)?, size.to_be_bytes().to_vec()))
 }
 
 /// The track to decode.

@@ -34,6 +34,8 @@ pub(super) struct Metered<S> {
     position: u64,
     allowance: Allowance,
     is_cut: bool,
+    /// Bytes that stand in place of the source's own, from a position on.
+    overlay: Option<(u64, Vec<u8>)>,
 }
 
 impl<S: MediaSource> Metered<S> {
@@ -52,7 +54,28 @@ impl<S: MediaSource> Metered<S> {
             position: 0,
             allowance: allowance.clone(),
             is_cut: false,
+            overlay: None,
         })
+    }
+
+    /// Has `bytes` read at `position` in place of the source's own.
+    pub(super) fn overlaid(mut self, overlay: Option<(u64, Vec<u8>)>) -> Metered<S> {
+        self.overlay = overlay;
+        self
+    }
+
+    /// Lays the overlay over what was read at the current position.
+    fn lay_over(&self, read: &mut [u8]) {
+        let Some((position, bytes)) = &self.overlay else {
+            return;
+        };
+        for (offset, byte) in (*position..).zip(bytes) {
+            let place = offset.checked_sub(self.position);
+            let place = place.and_then(|place| usize::try_from(place).ok());
+            if let Some(place) = place.and_then(|place| read.get_mut(place)) {
+                *place = *byte;
+            }
+        }
     }
 
     /// Hides where the source ends, for a container that goes on beyond it: the library refuses
@@ -78,6 +101,7 @@ impl<S: MediaSource> Read for Metered<S> {
         // At most the buffer's length, which is a `usize`.
         let wanted = wanted.min(allowed) as usize;
         let count = self.source.read(&mut buffer[..wanted])?;
+        self.lay_over(&mut buffer[..count]);
         self.position += count as u64;
         (self.allowance.bytes).store(allowed.saturating_sub(count as u64), Ordering::Relaxed);
         Ok(count)

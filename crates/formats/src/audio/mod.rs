@@ -8,6 +8,7 @@ mod aac;
 mod aiff;
 mod caf;
 mod error;
+mod flac;
 mod header;
 mod isomp4;
 mod library;

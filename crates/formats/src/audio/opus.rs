@@ -178,15 +178,22 @@ pub(super) fn decode_ogg(source: impl Read, mixer: &mut Mixer) -> Result<(), Aud
     let mut decoder = Decoder::new(reader.head())?;
     let channels = decoder.channels;
     let mut trim = Trim::new(reader.head(), SAMPLE_RATE as i32, channels).map_err(unknown)?;
+    let mut is_first = true;
     while !mixer.has_enough() {
         let packet = match reader.read_packet() {
             Ok(Some(packet)) => packet,
             // The end, or a page that is cut short: the intact part is kept.
             Ok(None) => return Ok(()),
             Err(_) if ended.get() => return Ok(()),
-            // Damage within: as above.
+            // Damage within: as above, if there was anything before it.
+            Err(error) if is_first => {
+                return Err(AudioError::Damaged {
+                    reason: error.to_string(),
+                });
+            }
             Err(error) => return mixer.pass_over(error),
         };
+        is_first = false;
         match decoder.decode(&packet.data) {
             Ok(block) => mixer.add(trim.keep(&packet, block), channels, SAMPLE_RATE)?,
             Err(error) => mixer.pass_over(error)?,

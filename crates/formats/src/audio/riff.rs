@@ -386,7 +386,7 @@ impl Format {
             } else {
                 "whole-number"
             };
-            let name = format!("WAV with {kind} samples of {} bits", 8 * sample_bytes);
+            let name = format!("WAV ({kind} samples of {} bits)", 8 * sample_bytes);
             AudioError::Unread(Unread::codec(name, "wav"))
         })?;
         Ok(Coding::Blocks {

@@ -103,7 +103,7 @@ impl Unread {
         // QuickTime's oldest files have no type.
         let old = [&b"moov"[..], b"mdat", b"wide", b"pnot"];
         if old.iter().any(|name| at(4, name)) && !at(0, b"RIFF") {
-            return Some(Unread::codec("QuickTime without a file type", "mov"));
+            return Some(Unread::codec("Old QuickTime (without a file type)", "mov"));
         }
         // Frames of LATM begin with eleven bits.
         if let [0x56, second, _, ..] = prefix

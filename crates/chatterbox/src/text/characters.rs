@@ -51,8 +51,18 @@ pub(super) fn compatible(text: &Traced) -> Traced {
     let mut cluster = String::new();
     let mut characters = text.characters().peekable();
     let mut previous = ' ';
+    // Whether the superscripts under way are the mark of a footnote.
+    let mut is_note = false;
     while let Some((character, origin)) = characters.next() {
         if let Some(plain) = superscript(character) {
+            if superscript(previous).is_none() && is_noted(clean.text())
+                || (is_note && superscript(previous).is_some())
+            {
+                is_note = true;
+                previous = character;
+                continue;
+            }
+            is_note = false;
             let after_base = previous.is_alphanumeric() || previous == ')';
             if after_base && superscript(previous).is_none() {
                 clean.push('^', origin);
@@ -94,6 +104,29 @@ pub(super) fn compatible(text: &Traced) -> Traced {
     }
     clean.extend_to(text.origin(text.text().len()) as u32);
     clean
+}
+
+/// Whether a superscript after `text` is the mark of a footnote and no power: after a word that is
+/// no unit of length, or after an end mark.
+fn is_noted(text: &str) -> bool {
+    const LETTERS_MIN: usize = 4;
+    const UNITS: [&str; 10] = [
+        "inch", "inches", "foot", "feet", "yard", "yards", "mile", "miles", "metre", "meter",
+    ];
+    const FUNCTIONS: [&str; 3] = ["sinh", "cosh", "tanh"];
+    if text.ends_with(['.', ',', ';', '!', '?', '"', '”']) {
+        return true;
+    }
+    let start = text.trim_end_matches(char::is_lowercase).len();
+    let word = &text[start..];
+    let whole = !text[..start].ends_with(char::is_alphanumeric)
+        || text[..start].ends_with(char::is_uppercase);
+    whole
+        && word.chars().count() >= LETTERS_MIN
+        && !UNITS.contains(&word)
+        && !word.ends_with("metres")
+        && !word.ends_with("meters")
+        && !FUNCTIONS.contains(&word)
 }
 
 /// Whether a character composes with the one before it.
@@ -185,6 +218,8 @@ mod tests {
             ("Ｈｅｌｌｏ", "Hello"),
             ("Ⅳ ① ﬁne", "IV 1 fine"),
             ("x² and 10⁻⁶", "x^2 and 10^-6"),
+            ("See note¹ and others.¹² Then", "See note and others. Then"),
+            ("5 km², 3 miles², sinh²", "5 km^2, 3 miles^2, sinh^2"),
             ("2½ cups, ⅓", "2 1/2 cups, 1/3"),
             ("½¼", "1/2 1/4"),
             ("e\u{301}te\u{301}", "été"),

@@ -28,6 +28,12 @@ const MAYBE_LAST: &[&str] = &[
     "blvd", "rd", "ln", "hwy", "a.m", "p.m", "u.s", "u.k", "u.n", "e.u", "d.c", "ph.d", "b.c",
     "a.d", "m.d", "b.a", "m.a",
 ];
+/// Abbreviations that end no sentence before a number.
+const BEFORE_NUMBERS: &[&str] = &[
+    "no", "p", "pg", "ch", "sec", "min", "max", "est", "mar", "sat", "sun", "apt", "bldg", "chap",
+    "eq", "ext", "fl", "nr", "para", "qty", "rm", "sect", "ver", "cor", "deut", "eph", "ezek",
+    "heb", "isa", "jer", "matt", "pet", "phil", "ps", "rom", "thess", "tim",
+];
 /// Words that begin sentences far more often than they are capitalised within one.
 const BEGINNERS: &[&str] = &[
     "A", "After", "All", "Although", "An", "And", "Are", "As", "At", "Because", "Before", "But",
@@ -284,7 +290,11 @@ fn word_before(text: &str) -> &str {
 fn is_abbreviation(word: &str) -> bool {
     let lower = word.to_lowercase();
     let single = word.chars().count() == 1;
-    single || lower.contains('.') || MAYBE_LAST.contains(&lower.as_str())
+    single || lower.contains('.') || is_listed(&lower)
+}
+
+fn is_listed(lower: &str) -> bool {
+    MAYBE_LAST.contains(&lower) || BEFORE_NUMBERS.contains(&lower)
 }
 
 /// Whether the full stop after `word` belongs to an abbreviation that does not end the sentence,
@@ -309,12 +319,9 @@ fn belongs_to_word(word: &str, next: &str) -> bool {
         return false;
     }
     let dotted = lower.contains('.') && lower.split('.').all(|part| part.chars().count() == 1);
-    if MAYBE_LAST.contains(&lower.as_str()) || dotted {
+    if is_listed(&lower) || dotted {
         // `No. Five` is two sentences, `No. 5` and `Jan. 5` are not.
-        let needs_number = matches!(
-            lower.as_str(),
-            "no" | "p" | "pg" | "ch" | "sec" | "min" | "max" | "est" | "mar" | "sat" | "sun"
-        );
+        let needs_number = BEFORE_NUMBERS.contains(&lower.as_str());
         return if needs_number { number_next } else { !begins };
     }
     false
@@ -356,6 +363,10 @@ mod tests {
     #[test]
     fn sentences_end_where_a_reader_would_pause() {
         for (text, expected) in [
+            (
+                "She lives at 742 Evergreen Terrace, Apt. 4B, as in Matt. 5:3 and eq. 2.",
+                vec!["She lives at 742 Evergreen Terrace, Apt. 4B, as in Matt. 5:3 and eq. 2."],
+            ),
             (
                 "The first sentence is here. And here stands the second one!",
                 vec![

@@ -554,7 +554,7 @@ impl<'s> Reader<'s, '_> {
             );
             return self.skip(length);
         }
-        if inner.starts_with('^') {
+        if inner.starts_with('^') || is_citation(&self.source[..self.at], inner) {
             return self.skip(length);
         }
         if rest[length..].starts_with(['(', '[']) && self.link(0) {
@@ -634,6 +634,21 @@ impl<'s> Reader<'s, '_> {
         }
         self.skip(run)
     }
+}
+
+/// Whether a bracket's content is the number of a source or a footnote: directly behind a word, an
+/// end mark or another such bracket. An index, as in `a[1]`, follows a short name.
+fn is_citation(before: &str, inner: &str) -> bool {
+    const NAME_LETTERS_MAX: usize = 3;
+    const CONTENT_BYTES_MAX: usize = 16;
+    let numbers = inner.len() <= CONTENT_BYTES_MAX
+        && inner.starts_with(|c: char| matches!(c, '1'..='9'))
+        && (inner.chars()).all(|c| c.is_ascii_digit() || matches!(c, ',' | ' ' | '-' | '–'));
+    let word = before.len() - before.trim_end_matches(char::is_lowercase).len();
+    let marked = before.ends_with(['.', ',', ';', ':', '!', '?', '"', '”', '’', ']']);
+    // `x.y[0]`: a member of something.
+    let spaced = before[..before.len() - word].ends_with(char::is_whitespace);
+    numbers && (marked || (word > NAME_LETTERS_MAX && spaced))
 }
 
 /// Limit of a link target's length.

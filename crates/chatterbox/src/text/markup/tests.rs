@@ -111,6 +111,16 @@ fn unknown_tags_are_named() {
         ("Hm [sigh] yes", "Hm yes", 1),
         ("Hm [giggle] yes", "Hm [giggle] yes", 1),
         ("As in [1] and [A]", "As in [1] and [A]", 0),
+        (
+            "As noted[1] and again.[2][3] See [4]",
+            "As noted and again. See [4]",
+            0,
+        ),
+        (
+            "It was shown[12–14] in items[0] of a[1].",
+            "It was shown in items[0] of a[1].",
+            0,
+        ),
         ("<foo>text</foo>", "text", 2),
         ("<think>never closed", "never closed", 1),
         ("On <!-- and on", "On and on", 1),

@@ -209,3 +209,78 @@ fn ends_of_file_names_are_read_and_faces_are_not() {
         ("A- and B-roads", "A- and B-roads"),
     ]);
 }
+
+#[test]
+fn words_in_capitals_keep_their_endings_and_initialisms_are_spelt_among_them() {
+    spoken(&[
+        (
+            "THE FOX LOST IT'S SHADOW AND DOESN'T CARE",
+            "the fox lost it's shadow and doesn't care",
+        ),
+        ("I said DON'T do it", "I said don't do it"),
+        ("WE'LL see, said NASA'S head", "we'll see, said nasa's head"),
+        (
+            "PRESIDENT SIGNS DEAL WITH EU AND UK",
+            "president signs deal with EU and UK",
+        ),
+        (
+            "LA LA LA, TELL US IT IS OVER",
+            "la la la, tell us it is over",
+        ),
+        ("the FBI's own", "the FBI's own"),
+    ]);
+}
+
+#[test]
+fn paths_from_the_root_and_further_files_are_spelt() {
+    spoken(&[
+        (
+            "Open /etc/nginx/nginx.conf now",
+            "Open slash etc slash nginx slash nginx dot CONF now",
+        ),
+        ("see voice.opus", "see voice dot OPUS"),
+    ]);
+}
+
+#[test]
+fn a_bracketed_zero_of_a_telephone_number_is_not_dialled_from_abroad() {
+    spoken(&[
+        (
+            "+49 (0)30 901820",
+            "plus four nine, three zero, nine zero one eight two zero",
+        ),
+        (
+            "+44 (0) 20 7946 0958",
+            "plus four four, two zero, seven nine four six, zero nine five eight",
+        ),
+    ]);
+}
+
+#[test]
+fn a_time_with_seconds_tells_its_distance_from_utc() {
+    spoken(&[
+        (
+            "at 07:45:30+02:00",
+            "at seven hours forty five minutes and thirty seconds UTC plus two",
+        ),
+        (
+            "at 07:45:30-0530",
+            "at seven hours forty five minutes and thirty seconds UTC minus five thirty",
+        ),
+    ]);
+}
+
+#[test]
+fn charges_scales_and_fractions_of_latex_are_read_to_their_end() {
+    spoken(&[
+        ("Ca^2+ and SO4^2-.", "Ca two plus and SO four two minus."),
+        ("Na^+ is here", "Na plus is here"),
+        (
+            "E^2 + 1 and x^2+1",
+            "E squared plus one and x squared plus one",
+        ),
+        ("a scale of 1:50,000", "a scale of one to fifty thousand"),
+        (r"\frac{1}{2} and more", "one over two and more"),
+        ("a } b", "a } b"),
+    ]);
+}

@@ -644,7 +644,7 @@ fn latex_is_read_by_its_names() {
         ),
         (
             "\\frac{1}{2} \\alpha + \\beta \\leq \\gamma^2",
-            "one over two} alpha plus beta less than or equal to gamma squared",
+            "one over two alpha plus beta less than or equal to gamma squared",
         ),
         (
             "$\\int_0^1 x^2 dx$, $\\sum_{i=1}^{n} i$",

@@ -44,7 +44,8 @@ pub(super) const WORDS: &[&str] = &[
     "which", "while", "white", "who", "whole", "why", "will", "win", "wish", "with", "woman",
     "women", "word", "work", "world", "would", "wow", "write", "wrong", "year", "yes", "yet",
     "you", "young", "your", "zero", // Headings and labels.
-    "act", "scene", "part", "notes", "index", "table", "title", "intro", "sale", "taxi", "hello",
+    "la", "it", "us", "act", "scene", "part", "notes", "index", "table", "title", "intro", "sale",
+    "taxi", "hello",
 ];
 
 /// Read letter by letter, although they are also words or longer than five letters.

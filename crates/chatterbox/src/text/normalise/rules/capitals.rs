@@ -2,7 +2,7 @@
 
 use super::{Reading, Setting};
 use crate::text::normalise::language::holds;
-use crate::text::normalise::scan::Cursor;
+use crate::text::normalise::scan::{Cursor, Scan};
 
 /// Limit of letters; longer words with a vowel are read as words.
 const SPELT_LETTERS_MAX: usize = 5;
@@ -20,11 +20,35 @@ pub(super) fn capitals(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading
     // `H2SO4`: symbols of elements beside their counts.
     let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
     let formula = word.len() == 2 && (digit(cursor.previous()) || digit(scan.peek()));
-    match formula || is_spelt(setting, singular) {
-        true => Reading::new(word, word.len()),
-        false => Reading::new(word.to_lowercase(), word.len()),
+    let ending = contraction(&mut scan);
+    let length = scan.used;
+    match formula || (!is_contracted(ending) && is_spelt(setting, singular)) {
+        true => Reading::new(format!("{word}{}", ending.to_lowercase()), length),
+        false => Reading::new(cursor.rest()[..length].to_lowercase(), length),
     }
 }
+
+/// The apostrophe and capitals after a word, as in `IT'S` and `DON'T`; empty without them.
+fn contraction<'t>(scan: &mut Scan<'t>) -> &'t str {
+    let mut ahead = *scan;
+    let mark = ahead.take_any(&['\'', '’']).map_or(0, char::len_utf8);
+    let letters = ahead.letters();
+    if mark == 0 || !ENDINGS.contains(&letters) {
+        return "";
+    }
+    let ending = &scan.rest[..mark + letters.len()];
+    *scan = ahead;
+    ending
+}
+
+/// Whether an ending makes a word of capitals one of the language, as `'T` and `'LL` do; `'S` also
+/// follows names.
+fn is_contracted(ending: &str) -> bool {
+    !ending.is_empty() && !ending.ends_with('S')
+}
+
+/// What contractions end with.
+const ENDINGS: [&str; 7] = ["S", "T", "D", "M", "LL", "RE", "VE"];
 
 /// At least two capitals, and at most a lower-case `s` after them.
 pub(in crate::text::normalise) fn is_capital(word: &str) -> bool {
@@ -42,7 +66,7 @@ fn is_spelt(setting: &Setting, word: &str) -> bool {
     }
     let is_word = holds(language.capital_words, &lower);
     if setting.shouting {
-        return holds(language.initialisms, &lower) && !is_word && lower.len() > 2;
+        return holds(language.initialisms, &lower) && !is_word;
     }
     holds(language.initialisms, &lower) || (word.chars().count() <= SPELT_LETTERS_MAX && !is_word)
 }

@@ -16,11 +16,13 @@ const SPELT_ENDS: [&str; 41] = [
     "cz", "gg", "xyz", "biz", "mil", "int", "in", "no", "me",
 ];
 /// File name extensions.
-const FILE_ENDS: [&str; 46] = [
+const FILE_ENDS: [&str; 74] = [
     "pdf", "txt", "html", "htm", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "csv", "json", "xml",
     "yaml", "yml", "toml", "jpg", "jpeg", "png", "gif", "svg", "mp3", "mp4", "wav", "flac", "zip",
     "gz", "tar", "exe", "dll", "py", "rs", "js", "ts", "css", "cpp", "java", "sh", "md", "log",
-    "cfg", "ini", "iso", "bin", "srt", "vtt",
+    "cfg", "ini", "iso", "bin", "srt", "vtt", "conf", "bak", "tmp", "sql", "rb", "php", "ipynb",
+    "webm", "ogg", "opus", "m4a", "mov", "avi", "mkv", "webp", "bmp", "tiff", "heic", "apk", "deb",
+    "rpm", "dmg", "tsx", "jsx", "scss", "ttf", "epub", "onnx",
 ];
 /// URL schemes.
 const SCHEMES: [&str; 20] = [
@@ -218,7 +220,9 @@ fn is_file(text: &str) -> bool {
             && (home || text.matches('/').count() >= 2)
             && text.split('/').skip(1).all(|part| !part.is_empty());
     };
-    let known = FILE_ENDS.contains(&end.to_ascii_lowercase().as_str());
+    // From the root or the home folder, any end will do.
+    let rooted = text.starts_with(['/', '~']) && text.matches('/').count() >= 2;
+    let known = rooted || FILE_ENDS.contains(&end.to_ascii_lowercase().as_str());
     known && !stem.is_empty() && stem.chars().any(char::is_alphanumeric)
 }
 

@@ -19,9 +19,13 @@ pub(super) fn command(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
         let above = &cursor.before()[fraction? + "\\frac{".len()..];
         let balanced = above.matches('{').count() == above.matches('}').count();
         let over = format!(" {} ", language.words.over);
-        return (scan.take('{') && balanced)
-            .then(|| Reading::new(over, scan.used))
-            .flatten();
+        if scan.take('{') {
+            return balanced.then(|| Reading::new(over, scan.used)).flatten();
+        }
+        // Behind the lower part.
+        let lower = above.rsplit_once("}{").map(|(_, lower)| lower);
+        let ends = lower.is_some_and(|lower| !lower.contains(['{', '}']));
+        return ends.then(|| Reading::new("", scan.used)).flatten();
     }
     if !scan.take('\\') {
         return None;

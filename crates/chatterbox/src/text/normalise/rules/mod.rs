@@ -60,6 +60,7 @@ const RULES: &[Rule] = &[
     addresses::model,
     ranges::range,
     ranges::letters,
+    numbers::scale,
     times::time,
     numbers::ratio,
     dates::date,

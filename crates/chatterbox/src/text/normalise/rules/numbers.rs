@@ -361,6 +361,26 @@ pub(super) fn ratio(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     Reading::new(words, scan.used)
 }
 
+/// `1:50,000`: the scale of a map or a model, whose second part no time of the day has.
+pub(super) fn scale(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let mut scan = cursor.scan();
+    if !cursor.starts_word() || cursor.continues_chain() || !scan.take('1') || !scan.take(':') {
+        return None;
+    }
+    let digits = scan.rest;
+    let second = ratio_part(&mut scan).filter(|second| *second > 99)?;
+    let is_long = digits.len() - scan.rest.len() > 3;
+    if !is_long || !scan.ends_word() || scan.rest.starts_with(':') {
+        return None;
+    }
+    let language = setting.language;
+    let (one, to) = ((language.cardinal)(1), language.words.to);
+    Reading::new(
+        format!("{one} {to} {}", (language.cardinal)(second)),
+        scan.used,
+    )
+}
+
 /// Digits without a leading zero, possibly in groups.
 fn ratio_part(scan: &mut Scan<'_>) -> Option<u64> {
     let mut grouped = *scan;

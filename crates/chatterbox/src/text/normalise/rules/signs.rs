@@ -2,7 +2,7 @@
 
 use super::{Reading, Setting};
 use crate::text::normalise::language::{Language, holds};
-use crate::text::normalise::scan::{Cursor, first_word, last_word};
+use crate::text::normalise::scan::{Cursor, Scan, first_word, last_word};
 
 /// `:)`, `:-D`, `;P`, `<3`: faces and hearts, which are not read.
 pub(super) fn emoticon(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
@@ -151,6 +151,9 @@ pub(super) fn power(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     {
         return None;
     }
+    if let Some(charge) = charge(language, cursor, scan) {
+        return Some(charge);
+    }
     let negative = scan.take_any(&['-', '−']).is_some();
     let digits = scan.digits();
     let words = match (negative, digits) {
@@ -170,6 +173,28 @@ pub(super) fn power(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         }
     };
     Reading::new(words, scan.used)
+}
+
+/// The charge of an ion: `Ca^2+`, `SO4^2-`; `scan` is behind the circumflex.
+fn charge(language: &Language, cursor: &Cursor<'_>, mut scan: Scan<'_>) -> Option<Reading> {
+    let symbol = last_word(cursor.before());
+    let is_symbol = symbol.starts_with(char::is_uppercase) && symbol.len() <= 8;
+    let count = scan.digits();
+    scan.take('^');
+    let sign = scan.take_any(&['+', '-', '−'])?;
+    let single = count.len() == 1 && scan.ends_word() && !scan.rest.starts_with(' ');
+    let ends = scan.rest.is_empty() || single || scan.rest.starts_with(' ');
+    // `E^2 + 1` has a space before its sign, `X^2+Y` something behind it.
+    if !is_symbol || count.len() > 1 || !ends || !scan.ends_word() {
+        return None;
+    }
+    let words = &language.words;
+    let sign = if sign == '+' { words.plus } else { words.minus };
+    let count = count.parse().map_or_else(
+        |_| String::new(),
+        |count| format!("{} ", (language.cardinal)(count)),
+    );
+    Reading::new(format!(" {count}{sign}"), scan.used)
 }
 
 /// Any sign with a name.

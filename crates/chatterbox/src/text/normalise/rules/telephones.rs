@@ -194,13 +194,23 @@ fn international(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>
         language.words.plus,
         language.one_by_one(first)
     )];
+    let mut after_trunk = false;
     loop {
         let mut ahead = *scan;
         let mark = ahead.take_any(&MARKS).is_some();
         let bracketed = ahead.take('(');
         let digits = ahead.digits();
-        if digits.is_empty() || !(mark || bracketed) || (bracketed && !ahead.take(')')) {
+        if digits.is_empty()
+            || !(mark || bracketed || after_trunk)
+            || (bracketed && !ahead.take(')'))
+        {
             break;
+        }
+        // `+49 (0)30 901820`: the zero is dialled within the country only.
+        after_trunk = bracketed && digits == "0";
+        if after_trunk {
+            *scan = ahead;
+            continue;
         }
         count += digits.len();
         groups.push(language.one_by_one(digits));

@@ -148,12 +148,36 @@ pub(super) fn time_words(language: &Language, scan: &mut Scan<'_>) -> Option<Str
         (Some(minute), _) => format!("{hour_words} {}", language.pair(minute)),
     };
     let roughly = roughly.then(|| "ish".to_owned());
-    for name in [half, zone, roughly].into_iter().flatten() {
+    let offset = offset(language, &mut ahead, second.is_some());
+    for name in [half, zone, roughly, offset].into_iter().flatten() {
         words.push(' ');
         words.push_str(&name);
     }
     *scan = ahead;
     Some(words)
+}
+
+/// `+02:00`, `-0530` directly after a time with seconds: the distance from UTC.
+fn offset(language: &Language, scan: &mut Scan<'_>, after_seconds: bool) -> Option<String> {
+    let mut ahead = *scan;
+    let sign = ahead.take_any(&['+', '-', '−']).filter(|_| after_seconds)?;
+    let written = ahead.take_while(|c| c.is_ascii_digit() || c == ':');
+    let digits = written.replace(':', "");
+    if digits.len() != 4 || !ahead.ends_word() {
+        return None;
+    }
+    let (hours, minutes): (u64, u64) = (digits[..2].parse().ok()?, digits[2..].parse().ok()?);
+    if hours > 14 || minutes > 59 {
+        return None;
+    }
+    *scan = ahead;
+    let words = &language.words;
+    let sign = if sign == '+' { words.plus } else { words.minus };
+    let hours = (language.cardinal)(hours);
+    Some(match minutes {
+        0 => format!("UTC {sign} {hours}"),
+        _ => format!("UTC {sign} {hours} {}", language.pair(minutes)),
+    })
 }
 
 fn sixtieths(scan: &mut Scan<'_>) -> Option<u64> {

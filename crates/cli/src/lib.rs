@@ -7,22 +7,25 @@
 mod commands;
 pub mod environment;
 mod interrupt;
+mod near_miss;
 mod options;
 pub mod output;
 mod script;
 pub mod source;
 mod text_input;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Runs the command in `arguments`, which start with the program's name. Prints help and usage
 /// errors; a usage error has exit status 2.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match commands::Arguments::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match commands::Arguments::try_parse_from(&arguments) {
         Ok(arguments) => commands::run(arguments),
-        Err(error) => {
+        Err(mut error) => {
+            near_miss::suggest(&mut error, &commands::Arguments::command(), &arguments);
             // If standard error is closed, nobody can be told.
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))

@@ -59,6 +59,9 @@ const NOTHING: &str = "nothing to say: give a text, --file, or text on standard 
 pub struct ArrivingText {
     source: Box<dyn Read + Send>,
     decoder: Decoder,
+    /// Characters so far, and how many of them were NUL.
+    characters: usize,
+    nuls: usize,
     ended: bool,
 }
 
@@ -67,6 +70,8 @@ impl ArrivingText {
         ArrivingText {
             source: Box::new(source),
             decoder: UTF_8.new_decoder(),
+            characters: 0,
+            nuls: 0,
             ended: false,
         }
     }
@@ -96,9 +101,14 @@ impl ArrivingText {
             &mut text,
             self.ended,
         );
+        self.characters += text.chars().count();
+        self.nuls += text.matches('\0').count();
         match result {
+            _ if is_wide(self.characters, self.nuls) => {
+                Err(unknown_encoding("standard input", "UTF-16LE").into())
+            }
             DecoderResult::InputEmpty => Ok(Some(text)),
-            _ => Err(unknown_encoding("standard input").into()),
+            _ => Err(unknown_encoding("standard input", CODE_PAGE).into()),
         }
     }
 
@@ -187,9 +197,55 @@ fn too_long(bytes_max: u64) -> String {
     )
 }
 
-fn unknown_encoding(name: &str) -> String {
-    let hint = "write it as UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8`";
+fn unknown_encoding(name: &str, encoding: &str) -> String {
+    let hint = format!("write it as UTF-8, for example with `iconv -f {encoding} -t UTF-8`");
     format!("{name}: the text is neither UTF-8 nor UTF-16 with a byte order mark: {hint}")
+}
+
+/// What a file is that holds a text among other things, by its first bytes.
+fn document(bytes: &[u8]) -> Option<&'static str> {
+    const KINDS: [(&[u8], &str); 6] = [
+        (
+            b"PK\x03\x04",
+            "a zip archive, as office documents and e-books are",
+        ),
+        (b"%PDF-", "a PDF document"),
+        (b"{\\rtf", "a rich text document"),
+        (b"\xd0\xcf\x11\xe0", "an office document"),
+        (b"\x1f\x8b", "gzip data"),
+        (b"7z\xbc\xaf", "a 7z archive"),
+    ];
+    let kind = KINDS.iter().find(|(mark, _)| bytes.starts_with(mark))?;
+    Some(kind.1)
+}
+
+/// The usual encoding of text that is no Unicode.
+const CODE_PAGE: &str = "WINDOWS-1252";
+
+/// Whether so many characters are NUL that they are halves of wider ones.
+fn is_wide(characters: usize, nuls: usize) -> bool {
+    characters >= 4 && nuls >= characters.div_ceil(4)
+}
+
+/// The encoding of text in UTF-16 without a byte order mark or in UTF-32, as far as its first bytes
+/// tell: letters of the Latin alphabet have NULs beside them.
+fn wide_encoding(bytes: &[u8]) -> Option<&'static str> {
+    const BYTES: usize = 256;
+    if bytes.starts_with(b"\xff\xfe\0\0") || bytes.starts_with(b"\0\0\xfe\xff") {
+        return Some("UTF-32");
+    }
+    if Encoding::for_bom(bytes).is_some() {
+        return None;
+    }
+    let first = &bytes[..bytes.len().min(BYTES)];
+    let nuls = |start: usize| (first.iter().skip(start).step_by(2)).filter(|&&byte| byte == 0);
+    let (even, odd) = (nuls(0).count(), nuls(1).count());
+    is_wide(first.len(), even + odd).then(|| match (even, odd) {
+        _ if 8 * (even + odd) >= 5 * first.len() && first[0] == 0 => "UTF-32BE",
+        _ if 8 * (even + odd) >= 5 * first.len() => "UTF-32LE",
+        (even, odd) if even > odd => "UTF-16BE",
+        _ => "UTF-16LE",
+    })
 }
 
 /// Most bytes of a script: a long book.
@@ -235,7 +291,12 @@ fn read_bytes(
     if bytes.len() as u64 == bytes_max {
         return Err(too_long(bytes_max).into());
     }
-    decode(&bytes).ok_or_else(|| unknown_encoding(&name).into())
+    if let Some(kind) = document(&bytes) {
+        return Err(format!("{name}: this is {kind}, not a text: save it as plain text").into());
+    }
+    let wide = wide_encoding(&bytes);
+    let text = decode(&bytes).filter(|_| wide.is_none());
+    text.ok_or_else(|| unknown_encoding(&name, wide.unwrap_or(CODE_PAGE)).into())
 }
 
 fn read_limited(source: impl Read, bytes_max: u64) -> std::io::Result<Vec<u8>> {
@@ -298,6 +359,47 @@ mod tests {
                 }
             };
             assert!(refused, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_document_is_not_taken_for_its_text() {
+        for (bytes, named) in [
+            (&b"PK\x03\x04\x14\0"[..], Some("zip")),
+            (b"%PDF-1.7\n%\xe2\xe3", Some("PDF")),
+            (b"{\\rtf1\\ansi Hello}", Some("rich text")),
+            (b"PKs are great. {rtf}", None),
+            (b"", None),
+        ] {
+            let kind = document(bytes);
+            assert_eq!(kind.is_some(), named.is_some(), "{bytes:?}");
+            assert!(kind.is_none_or(|kind| kind.contains(named.unwrap())));
+        }
+    }
+
+    #[test]
+    fn wide_text_without_a_mark_is_refused_with_the_encoding_that_it_has() {
+        let text = "Hello there, it is me.";
+        let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        let marked = ("\u{feff}".to_owned() + text).chars().collect::<Vec<_>>();
+        let widest: Vec<u8> = (marked.iter())
+            .flat_map(|&character| u32::from(character).to_le_bytes())
+            .collect();
+        for (bytes, encoding) in [
+            (&little, Some("UTF-16LE")),
+            (&big, Some("UTF-16BE")),
+            (&widest, Some("UTF-32")),
+            (&widest[4..].to_vec(), Some("UTF-32LE")),
+            (&text.as_bytes().to_vec(), None),
+            (&b"a line\0 of an old terminal\0".to_vec(), None),
+            (&b"\xff\xfe\x60\x4f\x7d\x59".to_vec(), None),
+        ] {
+            assert_eq!(wide_encoding(bytes), encoding, "{bytes:?}");
+            let mut arriving = ArrivingText::new(Trickle(bytes.clone()));
+            let read = std::iter::from_fn(|| arriving.piece().transpose());
+            let refused = read.take(BYTES_MAX as usize).any(|piece| piece.is_err());
+            assert_eq!(refused, encoding.is_some(), "{bytes:?}");
         }
     }
 

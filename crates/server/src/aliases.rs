@@ -190,8 +190,10 @@ impl Aliases {
     }
 }
 
-/// Writes the table to a temporary file and renames it, so that no reader sees a partial table.
+/// Writes the table to a temporary file and renames it, so that no reader sees a partial table. The
+/// folder is created if it is missing.
 fn write(folder: &Path, path: &Path, table: &BTreeMap<String, String>) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(serde_json::to_string_pretty(table)?.as_bytes())?;
     file.as_file().sync_all()?;
@@ -250,6 +252,18 @@ mod tests {
             aliases.set("echo", "you").is_err(),
             "there is no folder to keep it"
         );
+    }
+
+    #[test]
+    fn a_folder_that_is_missing_has_no_aliases_and_is_made_for_the_first_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let voices = folder.path().join("kept/voices");
+        let aliases = Aliases::new(BTreeMap::new(), Some(voices.clone()), true);
+        assert_eq!(aliases.list().unwrap(), []);
+        aliases.set("alloy", "me").unwrap();
+        std::fs::remove_dir_all(&voices).unwrap();
+        aliases.set("nova", "me").unwrap();
+        assert_eq!(aliases.list().unwrap().len(), 1);
     }
 
     #[test]

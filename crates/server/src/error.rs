@@ -264,12 +264,23 @@ impl ServerError {
         }
     }
 
+    /// The message for a caller, who is not told where files of the server are.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Engine(sottovoce::Error::File { source, .. }) => format!(
+                "a file or folder of this server cannot be used: {}; the server's log names it",
+                source.kind()
+            ),
+            error => error.to_string(),
+        }
+    }
+
     /// The error in OpenAI's format.
     pub(crate) fn body(&self) -> ErrorBody {
         let (_, kind, code) = self.row();
         ErrorBody {
             error: ErrorDetail {
-                message: self.to_string(),
+                message: self.message(),
                 kind,
                 param: self.parameter(),
                 code,
@@ -298,5 +309,25 @@ impl IntoResponse for ServerError {
                 .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_is_not_told_where_files_of_the_server_are() {
+        let error = ServerError::Engine(sottovoce::Error::File {
+            path: "/srv/secret/voices".into(),
+            source: std::io::ErrorKind::PermissionDenied.into(),
+        });
+        assert_eq!(error.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let told = serde_json::to_string(&error.body()).unwrap();
+        assert!(
+            !told.contains("secret") && told.contains("permission denied"),
+            "{told}"
+        );
+        assert!(error.to_string().contains("secret"), "the log names it");
     }
 }

@@ -205,8 +205,9 @@ impl Fields {
         match self.take(name) {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(flag)),
-            Some(Value::String(text)) if text == "true" => Ok(Some(true)),
-            Some(Value::String(text)) if text == "false" => Ok(Some(false)),
+            // Python writes `True`.
+            Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => Ok(Some(true)),
+            Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => Ok(Some(false)),
             Some(_) => refuse(name, "send true or false"),
         }
     }
@@ -345,6 +346,19 @@ mod tests {
             assert_eq!(fields.count(name).unwrap(), Some(count), "{name}");
         }
         assert_eq!(fields.count("g").unwrap(), None);
+    }
+
+    #[test]
+    fn switches_in_quotes_are_understood_as_every_language_writes_them() {
+        for (text, on) in [("true", true), ("True", true), ("FALSE", false)] {
+            let json = format!("{{\"force\":\"{text}\",\"word_times\":\"{text}\"}}");
+            assert_eq!(fields(&json).flag("force").unwrap(), Some(on), "{text}");
+            let mut options = StreamOptions::default();
+            let set = fields(&json).options(&mut options, |option| option.name == "word_times");
+            set.unwrap();
+            assert_eq!(options.word_times, on, "{text}");
+        }
+        assert!(fields(r#"{"force":"yes"}"#).flag("force").is_err());
     }
 
     #[test]

@@ -114,7 +114,11 @@ async fn read(
                 });
             }
             let folder = match (app.voices.store(), folder) {
-                (Ok(store), _) => store.folder().to_owned(),
+                // It may be missing, or removed while the server runs.
+                (Ok(store), _) => {
+                    store.create_folder()?;
+                    store.folder().to_owned()
+                }
                 (Err(_), Folder::Any) => std::env::temp_dir(),
                 (Err(error), Folder::OfVoices) => return Err(error),
             };

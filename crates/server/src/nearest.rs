@@ -15,6 +15,60 @@ const PREFIX_DIFFERENCE: usize = 1;
 /// Segments that servers of this kind add or leave out.
 const PREFIXES: [&str; 4] = ["v1", "api", "audio", "openai"];
 
+/// First segments under which other servers have what this one has elsewhere.
+const OTHER_NAMES: [(&[&str], &str); 8] = [
+    (
+        &[
+            "docs",
+            "redoc",
+            "swagger",
+            "swagger-ui",
+            "swagger.json",
+            "swagger.yaml",
+            "api-docs",
+            "openapi",
+            "openapi.yaml",
+            "openapi.yml",
+            "schema",
+        ],
+        "/openapi.json",
+    ),
+    (
+        &[
+            "tts",
+            "speak",
+            "say",
+            "synthesize",
+            "synthesise",
+            "synthesis",
+            "generate",
+            "text-to-speech",
+        ],
+        "/v1/audio/speech",
+    ),
+    (&["speakers", "voice", "voices"], "/v1/audio/voices"),
+    (&["ws", "websocket", "realtime"], "/v1/stream"),
+    (&["healthz", "healthcheck", "status", "ping"], "/health"),
+    (&["livez", "alive", "liveness"], "/health/live"),
+    (&["readyz", "ready", "readiness"], "/health/ready"),
+    (
+        &["ui", "web", "webui", "gui", "index.html", "playground"],
+        "/",
+    ),
+];
+
+/// The path of this server for what other servers have under `path`.
+fn other_name(path: &str) -> Option<&'static str> {
+    if path.len() > PATH_BYTES_MAX {
+        return None;
+    }
+    let lower = path.to_ascii_lowercase();
+    let mut segments = segments(&lower).into_iter();
+    let first = segments.find(|segment| !PREFIXES.contains(segment))?;
+    let (_, meant) = (OTHER_NAMES.iter()).find(|(names, _)| names.contains(&first))?;
+    Some(meant)
+}
+
 /// The error for a path without a route. `known` are the server's own paths.
 pub(crate) fn refuse(options: &ServerOptions, known: &[String], path: &str) -> ServerError {
     let own = known.iter().map(String::as_str);
@@ -28,8 +82,13 @@ pub(crate) fn refuse(options: &ServerOptions, known: &[String], path: &str) -> S
             ServerError::NearMiss { meant }
         }
         _ if other => ServerError::OtherServersPath,
-        _ => ServerError::NotFound {
-            what: "this path".into(),
+        _ => match other_name(path) {
+            Some(meant) => ServerError::NearMiss {
+                meant: meant.to_owned(),
+            },
+            None => ServerError::NotFound {
+                what: "this path".into(),
+            },
         },
     }
 }
@@ -152,6 +211,30 @@ mod tests {
             &long,
         ] {
             assert_eq!(nearest(path, KNOWN.into_iter()), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_of_other_servers_is_told_the_one_here() {
+        for (path, meant) in [
+            ("/docs", Some("/openapi.json")),
+            ("/redoc/", Some("/openapi.json")),
+            ("/api/Swagger-UI/index.html", Some("/openapi.json")),
+            ("/v1/openapi.yaml", Some("/openapi.json")),
+            ("/api/tts", Some("/v1/audio/speech")),
+            ("/v1/text-to-speech/ann/stream", Some("/v1/audio/speech")),
+            ("/healthz", Some("/health")),
+            ("/readyz", Some("/health/ready")),
+            ("/v1/realtime", Some("/v1/stream")),
+            ("/index.html", Some("/")),
+            ("/v1/embeddings", None),
+            ("/", None),
+        ] {
+            assert_eq!(other_name(path), meant, "{path}");
+        }
+        let document = crate::openapi::document(&crate::options::Limits::default());
+        for (_, meant) in OTHER_NAMES {
+            assert!(document.paths.paths.contains_key(meant), "{meant} is here");
         }
     }
 

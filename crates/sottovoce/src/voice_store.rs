@@ -154,6 +154,14 @@ impl VoiceStore {
         Ok(voices)
     }
 
+    /// Creates the folder, if it is missing.
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub fn create_folder(&self) -> Result<(), Error> {
+        std::fs::create_dir_all(&self.folder).map_err(|source| Error::file(&self.folder, source))
+    }
+
     /// Creates the folder and returns name and path for a voice to be stored: those of the stored
     /// voice of that name, if there is one.
     ///
@@ -162,8 +170,7 @@ impl VoiceStore {
     pub fn prepare(&self, name: &str) -> Result<(String, PathBuf), Error> {
         let composed = voice_name(name);
         check_voice_name(&composed)?;
-        std::fs::create_dir_all(&self.folder)
-            .map_err(|source| Error::file(&self.folder, source))?;
+        self.create_folder()?;
         Ok(match self.look_up(&composed)? {
             Some(voice) => (voice.name, voice.path),
             None => {

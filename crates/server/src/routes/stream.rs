@@ -194,7 +194,7 @@ fn told(
 ) -> Response {
     let messages = [
         text(&complaint(error)),
-        close(close_code_of(error), error.to_string()),
+        close(close_code_of(error), error.message()),
     ];
     bounded(upgrade).on_upgrade(move |mut socket| async move {
         let _ = tokio::time::timeout(CLOSING_MAX, async {

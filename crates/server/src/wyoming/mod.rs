@@ -88,7 +88,7 @@ async fn converse(
         // Who does not read is told nothing.
         if !matches!(error, ServerError::SlowReader) {
             let code = error.body().error.code;
-            let data = json!({"text": error.to_string(), "code": code});
+            let data = json!({"text": error.message(), "code": code});
             let _ = connection.send("error", &data, &[]).await;
         }
     }

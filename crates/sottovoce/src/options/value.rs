@@ -178,7 +178,8 @@ impl OptionValue for bool {
     fn from_value(value: &Value) -> Option<bool> {
         match value {
             Value::Bool(value) => Some(*value),
-            Value::String(text) => text.trim().parse().ok(),
+            // Python writes `True`.
+            Value::String(text) => text.trim().to_ascii_lowercase().parse().ok(),
             _ => None,
         }
     }

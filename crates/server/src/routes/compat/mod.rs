@@ -85,7 +85,7 @@ struct RefusalBody {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = RefusalBody {
-            detail: self.0.to_string(),
+            detail: self.0.message(),
             openai: self.0.body(),
         };
         let (mut parts, _) = self.0.into_response().into_parts();

@@ -147,7 +147,7 @@ async fn upload(
         let file = recording.file_name.clone().unwrap_or_default();
         match keep(app, recording).await {
             Ok(name) => uploaded.push(file_name(&name)),
-            Err(error) => errors.push(json!({"filename": file, "error": error.to_string()})),
+            Err(error) => errors.push(json!({"filename": file, "error": error.message()})),
         }
     }
     let status = match uploaded.is_empty() {

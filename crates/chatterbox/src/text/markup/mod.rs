@@ -392,6 +392,14 @@ impl<'s> Reader<'s, '_> {
                 return self.skip(open.len());
             }
         }
+        // `<|im_end|>`: what a language model ends its turns with.
+        if let Some(content) = rest.strip_prefix("<|")
+            && let Some(end) = (content.bytes().take(MODEL_MARK_BYTES_MAX)).position(|b| b == b'|')
+            && content[end..].starts_with("|>")
+            && (content[..end].bytes()).all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        {
+            return self.skip("<||>".len() + end);
+        }
         if let Some(content) = rest.strip_prefix("<![CDATA[") {
             if let Some(end) = content.find("]]>") {
                 let end = self.at + 9 + end;
@@ -436,7 +444,8 @@ impl<'s> Reader<'s, '_> {
                 self.warn(written, "this tag is unknown and ignored; its text is read");
                 return self.skip(tag.length);
             }
-            return false;
+            // `<laugh>`, as other models have it.
+            return self.sound(&tag.name, tag.length);
         };
         match effect {
             Effect::Inline => {}
@@ -541,18 +550,8 @@ impl<'s> Reader<'s, '_> {
             }
             return true;
         }
-        if self.tags.contains(&lower) {
-            for character in format!("[{lower}]").chars() {
-                self.push(character);
-            }
-            return self.skip(length);
-        }
-        if PARALINGUISTIC_TAGS.iter().any(|tag| tag.name == lower) {
-            self.warn(
-                &rest[..length],
-                "this model does not support this sound; the tag is ignored",
-            );
-            return self.skip(length);
+        if self.sound(&lower, length) {
+            return true;
         }
         if inner.starts_with('^') || is_citation(&self.source[..self.at], inner) {
             return self.skip(length);
@@ -566,6 +565,24 @@ impl<'s> Reader<'s, '_> {
             && inner.chars().all(|c| c.is_ascii_lowercase() || c == ' ');
         if like_tag {
             self.warn(&rest[..length], "this tag is unknown and read as words");
+        }
+        false
+    }
+
+    /// A sound of this name, `length` bytes of which stand here: the model's tag for it, or nothing.
+    fn sound(&mut self, name: &str, length: usize) -> bool {
+        if self.tags.iter().any(|tag| tag == name) {
+            for character in format!("[{name}]").chars() {
+                self.push(character);
+            }
+            return self.skip(length);
+        }
+        if PARALINGUISTIC_TAGS.iter().any(|tag| tag.name == name) {
+            self.warn(
+                &self.rest()[..length],
+                "this model does not support this sound; the tag is ignored",
+            );
+            return self.skip(length);
         }
         false
     }
@@ -650,6 +667,9 @@ fn is_citation(before: &str, inner: &str) -> bool {
     let spaced = before[..before.len() - word].ends_with(char::is_whitespace);
     numbers && (marked || (word > NAME_LETTERS_MAX && spaced))
 }
+
+/// Longest name between `<|` and `|>`.
+const MODEL_MARK_BYTES_MAX: usize = 40;
 
 /// Limit of a link target's length.
 const TARGET_BYTES_MAX: usize = 2000;

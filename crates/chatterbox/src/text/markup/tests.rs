@@ -112,6 +112,13 @@ fn unknown_tags_are_named() {
         ("Hm [giggle] yes", "Hm [giggle] yes", 1),
         ("As in [1] and [A]", "As in [1] and [A]", 0),
         (
+            "<laugh> So <sigh> it is, a<b and c>d",
+            "[laugh] So it is, a<b and c>d",
+            1,
+        ),
+        ("Done.<|im_end|><|endoftext|> Next", "Done. Next", 0),
+        ("a <| b |> c", "a <| b |> c", 0),
+        (
             "As noted[1] and again.[2][3] See [4]",
             "As noted and again. See [4]",
             0,

@@ -88,7 +88,7 @@ pub(super) fn find(
 /// recording needs is there.
 fn next(source: &mut (impl Read + Seek), content: u64, size: u64) -> io::Result<u64> {
     let unpadded = content.saturating_add(size);
-    if size % 2 == 0 {
+    if size.is_multiple_of(2) {
         return Ok(unpadded);
     }
     let name = read_at(source, unpadded, 4)?;

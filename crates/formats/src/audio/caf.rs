@@ -148,7 +148,7 @@ impl Description {
     fn plain(&self, channels: usize) -> Option<(AudioCodecId, usize)> {
         let by_bits = self.bits.div_ceil(8) as usize;
         let block = self.packet_bytes as usize;
-        let by_block = (block % channels == 0).then_some(block / channels);
+        let by_block = block.is_multiple_of(channels).then_some(block / channels);
         let sample_bytes = by_block
             .filter(|&bytes| bytes >= by_bits.max(1))
             .unwrap_or(by_bits);

@@ -569,7 +569,7 @@ impl<'s> Reader<'s, '_> {
         false
     }
 
-    /// A sound of this name, `length` bytes of which stand here: the model's tag for it, or nothing.
+    /// A sound of this name, written in `length` bytes: the model's tag for it, or nothing.
     fn sound(&mut self, name: &str, length: usize) -> bool {
         if self.tags.iter().any(|tag| tag == name) {
             for character in format!("[{name}]").chars() {

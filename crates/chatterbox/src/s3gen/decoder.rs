@@ -126,10 +126,10 @@ impl FlowDecoder {
         })
     }
 
-    /// Velocity of `x` at time `from`. `x` `[utterances · frames, bands]` holds utterances stacked by
-    /// rows, each filled up to `frames`. Of each, `lengths` has the frames that count, and
-    /// `conditions` its condition, or none for the unconditional velocity of guidance. With twice as
-    /// many conditions the utterances are taken twice, and the result is `[conditions · frames,
+    /// Velocity of `x` at time `from`. `x` `[utterances · frames, bands]` holds utterances stacked
+    /// by rows, each filled up to `frames`. Of each, `lengths` has the frames that count, and
+    /// `conditions` its condition, or none for the unconditional velocity of guidance. With twice
+    /// as many conditions the utterances are taken twice, and the result is `[conditions · frames,
     /// bands]`. A mean flow also takes the end time `to`.
     pub fn velocity(
         &self,
@@ -232,8 +232,8 @@ impl UnetBlock {
     }
 
     /// `x` holds sequences, stacked by rows, of which the first `lengths` rows count: convolutions
-    /// only look back, so that what fills a sequence up is kept from attention alone. `shift` is the
-    /// time's contribution to each row.
+    /// only look back, so that what fills a sequence up is kept from attention alone. `shift` is
+    /// the time's contribution to each row.
     fn forward(&self, ctx: &Context<'_>, x: &Tensor, lengths: &[usize], shift: View<'_>) -> Tensor {
         let inner = self.block1.forward(ctx, x, lengths.len(), Some(shift));
         let mut inner = self.block2.forward(ctx, &inner, lengths.len(), None);

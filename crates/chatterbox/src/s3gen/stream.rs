@@ -240,8 +240,8 @@ impl Flow {
     /// As [`Flow::stream`]; then the tokens of all keep waiting.
     ///
     /// # Panics
-    /// If fewer tokens of a stream are waiting, their options differ, or there are more of them than
-    /// [`Flow::mel`] takes.
+    /// If fewer tokens of a stream are waiting, their options differ, or there are more of them
+    /// than [`Flow::mel`] takes.
     pub fn stream_together(
         &self,
         ctx: &Context<'_>,

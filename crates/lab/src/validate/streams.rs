@@ -26,8 +26,8 @@ pub struct StreamsReport {
     pub held: bool,
 }
 
-/// The least budget for the streams in it, from their plan without one, which also has room for what
-/// only saves time.
+/// The least budget for the streams in it, from their plan without one, which also has room for
+/// what only saves time.
 fn least_budget(options: &ValidateOptions, plan: &MemoryPlan) -> Result<u64, Error> {
     let streams = options.streams_in_budget;
     let mut budget_bytes = plan.total_bytes(streams);

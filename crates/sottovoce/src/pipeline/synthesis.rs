@@ -38,8 +38,8 @@ impl Pipeline {
         self.extent.flow_streams
     }
 
-    /// Renders passes of utterances to mel frames, as many in one pass of the flow as there is a run
-    /// for; [`Pipeline::synthesise`] goes on from these, and renders those that are left alone.
+    /// Renders passes of utterances to mel frames, as many in one pass of the flow as there is a
+    /// run for; [`Pipeline::synthesise`] goes on from these, and renders those that are left alone.
     /// Returns how many were rendered. After an error the others wait as before.
     ///
     /// # Panics

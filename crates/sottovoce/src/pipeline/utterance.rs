@@ -327,8 +327,8 @@ impl Utterance {
         })
     }
 
-    /// Whether the pass of chunk `index` may be due after so many more tokens, while there are more to
-    /// come.
+    /// Whether the pass of chunk `index` may be due after so many more tokens, while there are more
+    /// to come.
     pub fn is_due_within(&self, index: u64, tokens: usize) -> bool {
         match self.window {
             // It is due where a sentence ends.

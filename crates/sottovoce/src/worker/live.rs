@@ -22,8 +22,8 @@ const COMING_MAX: usize = 2;
 #[derive(Clone, Copy)]
 pub(super) struct Due {
     pub pass: Pass,
-    /// Whether it ends the stream or is followed by a silence, so that later passes do not depend on
-    /// it.
+    /// Whether it ends the stream or is followed by a silence, so that later passes do not depend
+    /// on it.
     pub whole: bool,
     /// Whether it ends the stream.
     pub last: bool,

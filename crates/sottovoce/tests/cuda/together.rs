@@ -4,8 +4,8 @@ use crate::scene::{listen, long_stream, options, source};
 use cuda_stand_in::client::StandIn;
 use sottovoce::{Engine, EngineOptions, VoiceSource};
 
-/// Samples of streams with these seeds that begin at once, how many chunks they had, and how many of
-/// those were rendered together.
+/// Samples of streams with these seeds that begin at once, how many chunks they had, and how many
+/// of those were rendered together.
 fn speak(device: StandIn, seeds: &[u64]) -> (Vec<Vec<f32>>, u64, u64) {
     let options = EngineOptions {
         streams_max: 5,

@@ -383,8 +383,8 @@ impl Context<'_> {
     }
 
     /// Attention within each of several sequences, which are stacked and have one number of rows:
-    /// `[sequences · rows, heads · size]`. Queries of a sequence see its first `keys_seen` keys; the
-    /// rows behind them only fill it up.
+    /// `[sequences · rows, heads · size]`. Queries of a sequence see its first `keys_seen` keys;
+    /// the rows behind them only fill it up.
     ///
     /// # Panics
     /// If there are relative positions, the sequences do not divide the rows of both queries and

@@ -37,12 +37,6 @@ impl Vectors for Quarter {
         };
         shift_right_signed(a: int32x4_t, bits: i32) -> int32x4_t = vshlq_s32(a, vdupq_n_s32(-bits));
         sum(a: int32x4_t) -> i32 = vaddvq_s32(a);
-        sum_of_sixteen(a: [int32x4_t; 4]) -> f32 = {
-            let [first, second, third, fourth] = a.map(|a| vcvtq_f32_s32(a));
-            let four = vaddq_f32(vaddq_f32(first, third), vaddq_f32(second, fourth));
-            let two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
-            vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)
-        };
         to_floats(a: int32x4_t) -> float32x4_t = vcvtq_f32_s32(a);
         splat_float(value: f32) -> float32x4_t = vdupq_n_f32(value);
         load_floats(from: *const f32) -> float32x4_t = vld1q_f32(from);

@@ -31,11 +31,6 @@ impl Vectors for Wide {
         shift_right(a: __m512i, bits: i32) -> __m512i = _mm512_srl_epi32(a, _mm_cvtsi32_si128(bits));
         shift_right_signed(a: __m512i, bits: i32) -> __m512i = _mm512_sra_epi32(a, _mm_cvtsi32_si128(bits));
         sum(a: __m512i) -> i32 = _mm512_reduce_add_epi32(a);
-        sum_of_sixteen(a: [__m512i; 4]) -> f32 = {
-            let numbers = _mm512_cvtepi32_ps(a[0]);
-            let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(numbers)));
-            sum_of_eight(_mm256_add_ps(_mm512_castps512_ps256(numbers), upper))
-        };
         to_floats(a: __m512i) -> __m512 = _mm512_cvtepi32_ps(a);
         splat_float(value: f32) -> __m512 = _mm512_set1_ps(value);
         load_floats(from: *const f32) -> __m512 = _mm512_loadu_ps(from);
@@ -93,9 +88,6 @@ impl Vectors for Short {
             let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b1110>(four));
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
         };
-        sum_of_sixteen(a: [__m256i; 4]) -> f32 = {
-            sum_of_eight(_mm256_add_ps(_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])))
-        };
         to_floats(a: __m256i) -> __m256 = _mm256_cvtepi32_ps(a);
         splat_float(value: f32) -> __m256 = _mm256_set1_ps(value);
         load_floats(from: *const f32) -> __m256 = _mm256_loadu_ps(from);
@@ -133,18 +125,6 @@ impl Vectors for Short {
 fn split_order() -> __m128i {
     // SAFETY: every x86-64 has the instruction.
     unsafe { _mm_set_epi64x(0, 0x0c08_0400_0d09_0501) }
-}
-
-/// # Safety
-/// The machine must have AVX.
-#[inline(always)]
-unsafe fn sum_of_eight(a: __m256) -> f32 {
-    // SAFETY: the caller has the instructions.
-    unsafe {
-        let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-    }
 }
 
 /// An instruction for four products of an unsigned with a signed byte and their sum, in each lane.

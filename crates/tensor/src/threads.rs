@@ -38,6 +38,11 @@ impl Threads {
         self.0.as_ref().map_or(1, |pool| pool.current_num_threads())
     }
 
+    /// The least number of tasks, not below `tasks`, of which every thread gets as many.
+    pub(crate) fn even(&self, tasks: usize) -> usize {
+        tasks.next_multiple_of(self.count())
+    }
+
     /// Runs `work` on a thread of the pool, where sequences of operations start faster.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match &self.0 {

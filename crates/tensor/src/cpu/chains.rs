@@ -21,10 +21,15 @@ fn rows_max(threads: &Threads, count: usize) -> usize {
     count.div_ceil(2 * threads.count()).clamp(ROWS_MIN, MC)
 }
 
-/// Rows of a task, about equal for all of them.
+/// Rows of a task, about equal for all of them. There are as many tasks for each thread as for the
+/// others, unless that would make them too small.
 fn rows_a_task(threads: &Threads, count: usize) -> usize {
     let tasks = count.div_ceil(rows_max(threads, count)).max(1);
-    count.div_ceil(tasks).max(1)
+    let rows = count.div_ceil(threads.even(tasks));
+    match rows < ROWS_MIN {
+        true => count.div_ceil(tasks).max(1),
+        false => rows,
+    }
 }
 
 /// Floats of scratch for [`linears`].
@@ -198,5 +203,20 @@ fn int8_product<'a>(
             activation,
             store,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_thread_gets_as_many_tasks_unless_they_would_be_too_small() {
+        for (threads, count, tasks) in [(1, 650, 7), (2, 650, 8), (2, 1000, 12), (4, 200, 5)] {
+            let threads = Threads::new(threads);
+            let rows = rows_a_task(&threads, count);
+            assert_eq!(count.div_ceil(rows), tasks, "{count} rows, {rows} a task");
+            assert!(rows <= rows_max(&threads, count));
+        }
     }
 }

@@ -115,15 +115,18 @@ impl<K: TileKernel> Product<'_, K> {
             "shape of a product's output"
         );
         let out = SharedOutput::of(out);
-        // Few parts, but enough to balance the threads.
+        // Few parts, but enough to balance the threads: about equal ones, and for each thread as
+        // many as for the others, if there are panels enough.
         let panels = outputs.div_ceil(K::NR);
-        let chunks = rows.div_ceil(K::MC);
-        let groups = (4 * threads.count())
-            .div_ceil(chunks.max(1))
-            .clamp(1, panels.max(1));
+        let chunks = rows.div_ceil(K::MC).max(1);
+        let chunk_rows = rows.div_ceil(chunks);
+        let least = (4 * threads.count()).div_ceil(chunks);
+        let even = (least..=2 * least).find(|groups| chunks * groups % threads.count() == 0);
+        let groups = even.unwrap_or(least).clamp(1, panels.max(1));
         threads.for_each(chunks * groups, |task| {
             let (chunk, group) = (task / groups, task % groups);
-            let rows = chunk * K::MC..((chunk + 1) * K::MC).min(rows);
+            let first = (chunk * chunk_rows).min(rows);
+            let rows = first..rows.min(first + chunk_rows);
             let panels = panels * group / groups..panels * (group + 1) / groups;
             self.multiply_part(rows, panels, &out);
         });

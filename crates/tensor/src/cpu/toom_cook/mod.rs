@@ -156,16 +156,22 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
         activation: options.activation,
         store: options.store,
     };
-    let blocks = time.div_ceil(dilation).div_ceil(layout.tiles * OUTPUTS);
+    // About equal blocks, and for each thread as many as for the others, unless that would make
+    // them too small.
+    let phase_tiles = time.div_ceil(dilation).div_ceil(OUTPUTS);
+    let blocks = phase_tiles.div_ceil(layout.tiles).max(1);
+    let even = threads.even(blocks * dilation).div_ceil(dilation);
+    let blocks = match phase_tiles.div_ceil(even) < TILES[0] {
+        true => blocks,
+        false => even,
+    };
+    let block_rows = phase_tiles.div_ceil(blocks) * OUTPUTS;
     let output = SharedOutput::of(out);
     threads.share(blocks * dilation, |worker, block| {
-        let (phase, first) = (block / blocks, block % blocks * layout.tiles * OUTPUTS);
+        let (phase, first) = (block / blocks, block % blocks * block_rows);
         // Output rows of this phase: phase, phase + dilation, …
         let rows = (time + dilation - 1 - phase) / dilation;
-        let Some(count @ 1..) = rows
-            .checked_sub(first)
-            .map(|rest| rest.min(layout.tiles * OUTPUTS))
-        else {
+        let Some(count @ 1..) = rows.checked_sub(first).map(|rest| rest.min(block_rows)) else {
             return;
         };
         // SAFETY: each worker has its own row.

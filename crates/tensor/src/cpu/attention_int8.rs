@@ -11,7 +11,9 @@
 use super::attention::{AttentionKernel, Sizes};
 use super::gemm::InitialSum;
 use super::gemm_f32::MR;
-use super::gemm_int8::{self, GROUP_INPUTS, Panels, RowLayout, Rows, Sums, inverse_of, round_row};
+use super::gemm_int8::{
+    self, GROUP_INPUTS, Panels, RowLayout, Rows, Sums, inverse_of, round_group, round_rows,
+};
 use super::instruction_set::InstructionSet;
 use super::lanes::{Floats, Lanes, Vectors, on_lanes, unknown_zero, with_counts};
 use super::shared_output::SharedOutput;
@@ -63,10 +65,9 @@ impl Layout {
         }
     }
 
-    /// Floats of one head: keys and their scales, values and their scales, a scratch row and a
-    /// quantised scratch row.
+    /// Floats of one head: keys and their scales, values and their scales, a scratch row.
     fn head(self) -> usize {
-        self.keys * (self.quads + 1) + self.wide * (self.key_quads + 2) + self.row.len()
+        self.keys * (self.quads + 1) + self.wide * (self.key_quads + 2)
     }
 
     /// Floats of one task: quantised queries, their sums, and the scores of a tile.
@@ -141,9 +142,7 @@ impl AttentionKernel for Int8Attention {
         let (rounded, rest) = scratch.split_at_mut(QUERIES * layout.row.len());
         let (sums, scores) = rest.split_at_mut(QUERIES * wide);
         let head = head_parts(packed, layout);
-        for (row, out) in (0..count).zip(rounded.chunks_exact_mut(layout.row.len())) {
-            round_row(set, q.row(row), layout.row, out);
-        }
+        round_rows(set, q, layout.row, rounded);
         sums.fill(0.0);
         let mut weights = [Weights::NONE; QUERIES];
         let seen = queries.clone().map(|query| self.sizes.visible(query)).max();
@@ -255,40 +254,23 @@ fn pack_head(
     let (key_scales, rest) = rest.split_at_mut(layout.keys);
     let (values, rest) = rest.split_at_mut(layout.wide * layout.key_quads);
     let (value_scales, rest) = rest.split_at_mut(layout.wide);
-    let (inverses, rounded) = rest.split_at_mut(layout.wide);
-    let centred = &mut inverses[..layout.size];
+    let inverses = &mut rest[..layout.wide];
 
     // The mean is kept temporarily among the values' scales.
     let mean = &mut value_scales[..layout.size];
-    mean.fill(0.0);
-    for row in 0..count {
-        maths::add(mean, k.row(row));
-    }
+    maths::sum_rows(k, mean);
     maths::scale(mean, -1.0 / count.max(1) as f32);
     let levels: &mut [u32] = bytemuck::cast_slice_mut(keys);
     levels.fill(0);
     key_scales.fill(0.0);
-    for (row, key_scale) in key_scales.iter_mut().enumerate().take(count) {
-        centred.copy_from_slice(k.row(row));
-        maths::add(centred, mean);
-        round_row(set, centred, layout.row, rounded);
-        let panel = row / NARROW_PANEL * NARROW_PANEL * layout.quads + row % NARROW_PANEL;
-        let (row_scale, row_levels) = gemm_int8::parts(rounded, layout.row);
-        for (quad, &four) in row_levels.iter().take(layout.quads).enumerate() {
-            // Adds 128 to each of the four bytes.
-            levels[panel + quad * NARROW_PANEL] = four ^ 0x8080_8080;
-        }
-        *key_scale = row_scale * scale;
-    }
+    pack_keys(set, k, mean, layout, levels, key_scales);
+    maths::scale(key_scales, scale);
 
     value_scales.fill(0.0);
-    for row in 0..count {
-        maths::largest_magnitudes(value_scales, v.row(row));
-    }
+    maths::largest_magnitudes(value_scales, v);
     let levels: &mut [u32] = bytemuck::cast_slice_mut(values);
     levels.fill(0);
     maths::scale(value_scales, 1.0 / 127.0);
-    // The scratch row is free from here on.
     for (inverse, &scale) in inverses.iter_mut().zip(&*value_scales) {
         *inverse = inverse_of(scale);
     }
@@ -305,6 +287,35 @@ fn pack_head(
 const ZERO_ROW: [f32; GROUP_INPUTS] = [0.0; GROUP_INPUTS];
 
 on_lanes! {
+    /// Quantises keys after `shift` was added to each, and packs them into panels.
+    fn pack_keys<L>(
+        k: View<'_>,
+        shift: &[f32],
+        layout: Layout,
+        levels: &mut [u32],
+        scales: &mut [f32],
+    ) {
+        let padded = layout.size.next_multiple_of(64);
+        assert!(padded <= GROUP_INPUTS && shift.len() == layout.size);
+        let mut shifted = [0.0; GROUP_INPUTS];
+        let mut rounded = [0_u32; GROUP_INPUTS / 4];
+        for (row, row_scale) in scales.iter_mut().enumerate().take(k.row_count()) {
+            for ((shifted, &value), &shift) in shifted.iter_mut().zip(k.row(row)).zip(shift) {
+                *shifted = value + shift;
+            }
+            let place: *mut u8 = rounded.as_mut_ptr().cast();
+            // SAFETY: the caller has the instructions; both arrays are a whole group.
+            [_, *row_scale] = unsafe { round_group::<L>(shifted.as_ptr(), padded, place) };
+            let panel = row / NARROW_PANEL * NARROW_PANEL * layout.quads;
+            let panel = &mut levels[panel..][..NARROW_PANEL * layout.quads];
+            let lane = panel.iter_mut().skip(row % NARROW_PANEL).step_by(NARROW_PANEL);
+            for (level, four) in lane.zip(rounded) {
+                // Adds 128 to each of the four bytes.
+                *level = four ^ 0x8080_8080;
+            }
+        }
+    }
+
     /// Quantises the values of four keys to signed bytes, and interleaves them by channel.
     fn interleave_levels<L>(
         rows: [&[f32]; 4],

@@ -23,8 +23,8 @@ use crate::operations::Attention;
 use crate::view::View;
 use std::ops::Range;
 
-/// Queries per task: two tiles, which find a block's keys and values in the L1 cache.
-const QUERIES: usize = 2 * MR;
+/// Queries per task: four tiles, which find a block's keys and values in the caches.
+const QUERIES: usize = 4 * MR;
 /// Keys per block: 8 KiB of keys, as much of values, and 6 KiB of a tile's scores.
 const KEYS: usize = 128;
 /// Largest level of a softmax weight.
@@ -437,6 +437,19 @@ unsafe fn largest<V: Vectors>(values: *const f32, count: usize) -> f32 {
     }
 }
 
+/// Levels of a vector of scores relative to the largest.
+///
+/// # Safety
+/// The machine must have the instructions, and a vector of scores must lie at `scores`.
+#[inline(always)]
+unsafe fn levels_of<V: Vectors>(scores: *const f32, largest: V::Floats) -> V::Integers {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let below = V::subtract_floats(V::load_floats(scores), largest);
+        V::round(power::<V>(below, LEVEL_MIN, LEVEL_MAX))
+    }
+}
+
 on_lanes! {
     /// Softmax weights of a tile's scores with a block of `keys` keys, as levels relative to each
     /// query's largest in the block. Levels are bytes at the start of their row of scores. Returns
@@ -481,16 +494,21 @@ on_lanes! {
                 let most = L::Vectors::splat_float(most[row]);
                 // As many as the narrowest vectors need for 16 lanes.
                 let mut totals = [L::Vectors::splat(0); 4];
-                for first in (0..keys).step_by(LANES) {
-                    for (part, total) in totals.iter_mut().enumerate().take(LANES / width) {
-                        let place = first + width * part;
-                        let scores = L::Vectors::load_floats(start.add(place));
-                        let below = L::Vectors::subtract_floats(scores, most);
-                        let value = power::<L::Vectors>(below, LEVEL_MIN, LEVEL_MAX);
-                        let levels = L::Vectors::round(value);
-                        *total = L::Vectors::add(*total, levels);
-                        L::Vectors::store_bytes(start.cast::<u8>().add(place), levels);
+                let whole = keys / (4 * width) * (4 * width);
+                for first in (0..whole).step_by(4 * width) {
+                    let mut four = [L::Vectors::splat(0); 4];
+                    for (part, levels) in four.iter_mut().enumerate() {
+                        *levels = levels_of::<L::Vectors>(start.add(first + width * part), most);
+                        let total = &mut totals[part % (LANES / width)];
+                        *total = L::Vectors::add(*total, *levels);
                     }
+                    L::Vectors::store_four_unsigned(start.cast::<u8>().add(first), four);
+                }
+                for (part, place) in (whole..keys).step_by(width).enumerate() {
+                    let levels = levels_of::<L::Vectors>(start.add(place), most);
+                    let total = &mut totals[part % (LANES / width)];
+                    *total = L::Vectors::add(*total, levels);
+                    L::Vectors::store_bytes(start.cast::<u8>().add(place), levels);
                 }
                 let factor = L::Vectors::splat_float(factors[row]);
                 for (part, &total) in totals.iter().enumerate().take(LANES / width) {

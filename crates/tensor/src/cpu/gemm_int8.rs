@@ -145,7 +145,7 @@ pub(crate) fn inverse_of(scale: f32) -> f32 {
 /// scale.
 ///
 /// # Safety
-/// The machine must have the instructions. `count` values, a multiple of 16, must lie at `values`,
+/// The machine must have the instructions. `count` values, a multiple of 64, must lie at `values`,
 /// and as many bytes at `place`.
 #[inline(always)]
 pub(crate) unsafe fn round_group<L: Lanes>(
@@ -158,12 +158,16 @@ pub(crate) unsafe fn round_group<L: Lanes>(
         let scale = largest_magnitude::<L::Vectors>(values, count) / LEVEL_MAX;
         let inverse = L::Vectors::splat_float(inverse_of(scale));
         let mut total = L::Vectors::splat(0);
-        for input in (0..count).step_by(L::Vectors::WIDTH) {
-            let values = L::Vectors::load_floats(values.add(input));
-            // NaN becomes 0: no weight could turn it into a number.
-            let levels = L::Vectors::round_or_zero(L::Vectors::multiply(values, inverse));
-            total = L::Vectors::add(total, levels);
-            L::Vectors::store_bytes(place.add(input), levels);
+        for input in (0..count).step_by(4 * L::Vectors::WIDTH) {
+            let mut four = [L::Vectors::splat(0); 4];
+            for (part, levels) in four.iter_mut().enumerate() {
+                let values = values.add(input + part * L::Vectors::WIDTH);
+                let values = L::Vectors::load_floats(values);
+                // NaN becomes 0: no weight could turn it into a number.
+                *levels = L::Vectors::round_or_zero(L::Vectors::multiply(values, inverse));
+                total = L::Vectors::add(total, *levels);
+            }
+            L::Vectors::store_four_signed(place.add(input), four);
         }
         // Stored weights are offset by 128.
         let start = L::Vectors::sum(total).wrapping_mul(-L::OFFSET);

@@ -46,6 +46,10 @@ pub(crate) trait Vectors {
     unsafe fn load(from: *const u8) -> Self::Integers;
     /// Stores the lowest byte of each lane.
     unsafe fn store_bytes(to: *mut u8, a: Self::Integers);
+    /// Stores the lanes of four vectors, −128 to 127 each, as bytes.
+    unsafe fn store_four_signed(to: *mut u8, a: [Self::Integers; 4]);
+    /// Stores the lanes of four vectors, 0 to 255 each, as bytes.
+    unsafe fn store_four_unsigned(to: *mut u8, a: [Self::Integers; 4]);
     /// Stores the second lowest bytes of four lanes, then their lowest bytes, and so on: two bytes
     /// per lane.
     unsafe fn store_split(to: *mut u8, a: Self::Integers);

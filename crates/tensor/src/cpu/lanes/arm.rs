@@ -20,6 +20,13 @@ impl Vectors for Quarter {
             let bytes = vreinterpret_u32_s8(vmovn_s16(vcombine_s16(words, words)));
             to.cast::<u32>().write_unaligned(vget_lane_u32::<0>(bytes));
         };
+        store_four_signed(to: *mut u8, a: [int32x4_t; 4]) = {
+            let first = vcombine_s16(vmovn_s32(a[0]), vmovn_s32(a[1]));
+            let last = vcombine_s16(vmovn_s32(a[2]), vmovn_s32(a[3]));
+            vst1q_s8(to.cast(), vcombine_s8(vmovn_s16(first), vmovn_s16(last)));
+        };
+        // Only the lowest bytes are kept in either case.
+        store_four_unsigned(to: *mut u8, a: [int32x4_t; 4]) = Self::store_four_signed(to, a);
         store_split(to: *mut u8, a: int32x4_t) = {
             let words = vreinterpret_u8_s16(vmovn_s32(a));
             let upper = vreinterpret_u32_u8(vuzp2_u8(words, words));

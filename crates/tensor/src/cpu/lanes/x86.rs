@@ -16,6 +16,16 @@ impl Vectors for Wide {
         splat(value: i32) -> __m512i = _mm512_set1_epi32(value);
         load(from: *const u8) -> __m512i = _mm512_loadu_si512(from.cast());
         store_bytes(to: *mut u8, a: __m512i) = _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(a));
+        store_four_signed(to: *mut u8, a: [__m512i; 4]) = {
+            let [first, last] = [_mm512_packs_epi32(a[0], a[1]), _mm512_packs_epi32(a[2], a[3])];
+            let bytes = _mm512_packs_epi16(first, last);
+            _mm512_storeu_si512(to.cast(), _mm512_permutexvar_epi32(four_order(), bytes));
+        };
+        store_four_unsigned(to: *mut u8, a: [__m512i; 4]) = {
+            let [first, last] = [_mm512_packs_epi32(a[0], a[1]), _mm512_packs_epi32(a[2], a[3])];
+            let bytes = _mm512_packus_epi16(first, last);
+            _mm512_storeu_si512(to.cast(), _mm512_permutexvar_epi32(four_order(), bytes));
+        };
         store_split(to: *mut u8, a: __m512i) = {
             let halves = _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(split_order()));
             let order = _mm512_setr_epi64(0, 2, 4, 6, 0, 2, 4, 6);
@@ -70,6 +80,18 @@ impl Vectors for Short {
             let upper = _mm256_extracti128_si256::<1>(bytes);
             _mm_storel_epi64(to.cast(), _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), upper));
         };
+        store_four_signed(to: *mut u8, a: [__m256i; 4]) = {
+            let [first, last] = [_mm256_packs_epi32(a[0], a[1]), _mm256_packs_epi32(a[2], a[3])];
+            let bytes = _mm256_packs_epi16(first, last);
+            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+            _mm256_storeu_si256(to.cast(), _mm256_permutevar8x32_epi32(bytes, order));
+        };
+        store_four_unsigned(to: *mut u8, a: [__m256i; 4]) = {
+            let [first, last] = [_mm256_packs_epi32(a[0], a[1]), _mm256_packs_epi32(a[2], a[3])];
+            let bytes = _mm256_packus_epi16(first, last);
+            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+            _mm256_storeu_si256(to.cast(), _mm256_permutevar8x32_epi32(bytes, order));
+        };
         store_split(to: *mut u8, a: __m256i) = {
             let halves = _mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(split_order()));
             let bytes = _mm256_permute4x64_epi64::<0b1000>(halves);
@@ -118,6 +140,17 @@ impl Vectors for Short {
             _mm256_and_si256(number, _mm256_cvtps_epi32(a))
         };
     }
+}
+
+/// Order that puts the four quarters of each vector side by side, of four vectors that were packed
+/// to bytes within quarters.
+///
+/// # Safety
+/// The machine must have AVX-512F.
+#[inline(always)]
+unsafe fn four_order() -> __m512i {
+    // SAFETY: the caller has the instructions.
+    unsafe { _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15) }
 }
 
 /// Order of four lanes' bytes: the second lowest of each, then the lowest of each.

@@ -60,15 +60,32 @@ pub(crate) fn scratch(rows: usize, inputs: usize) -> usize {
 on_lanes! {
     /// Quantises a row.
     pub(crate) fn round_row<L>(row: &[f32], layout: RowLayout, out: &mut [f32]) {
-        // SAFETY: the caller has the instructions.
-        unsafe { round_one::<L>(row, layout, out) }
-    }
-
-    /// Quantises rows, one after the other.
-    pub(crate) fn round_rows<L>(x: View<'_>, layout: RowLayout, out: &mut [f32]) {
-        for (row, out) in (0..x.row_count()).zip(out.chunks_exact_mut(layout.len())) {
-            // SAFETY: the caller has the instructions.
-            unsafe { round_one::<L>(x.row(row), layout, out) }
+        assert!(row.len() <= layout.inputs && out.len() == layout.len());
+        let (bytes, groups) = out.split_at_mut(layout.inputs / 4);
+        let groups = groups.as_chunks_mut::<2>().0;
+        for (group, out) in groups.iter_mut().enumerate().take(layout.groups()) {
+            let first = group * GROUP_INPUTS;
+            let count = GROUP_INPUTS.min(layout.inputs - first);
+            let bytes = &mut bytes[first / 4..(first + count) / 4];
+            let place: *mut u8 = bytes.as_mut_ptr().cast();
+            let values = row.get(first..).unwrap_or_default();
+            // SAFETY: the caller has the instructions. A group is 128 or 64 inputs, of which
+            // `values` has all or a padded copy has them; as many bytes are written.
+            *out = unsafe {
+                match count {
+                    GROUP_INPUTS if values.len() >= GROUP_INPUTS => {
+                        round_group::<L>(values.as_ptr(), GROUP_INPUTS, place)
+                    }
+                    HALF_GROUP if values.len() >= HALF_GROUP => {
+                        round_group::<L>(values.as_ptr(), HALF_GROUP, place)
+                    }
+                    _ => {
+                        let mut last = [0.0; GROUP_INPUTS];
+                        let values = rows::zero_padded(row, first, &mut last);
+                        round_group::<L>(values.as_ptr(), count, place)
+                    }
+                }
+            };
         }
     }
 
@@ -101,41 +118,6 @@ on_lanes! {
     }
 }
 
-/// Quantises a row.
-///
-/// # Safety
-/// The machine must have the instructions.
-#[inline(always)]
-unsafe fn round_one<L: Lanes>(row: &[f32], layout: RowLayout, out: &mut [f32]) {
-    assert!(row.len() <= layout.inputs && out.len() == layout.len());
-    let (bytes, groups) = out.split_at_mut(layout.inputs / 4);
-    let groups = groups.as_chunks_mut::<2>().0;
-    for (group, out) in groups.iter_mut().enumerate().take(layout.groups()) {
-        let first = group * GROUP_INPUTS;
-        let count = GROUP_INPUTS.min(layout.inputs - first);
-        let bytes = &mut bytes[first / 4..(first + count) / 4];
-        let place: *mut u8 = bytes.as_mut_ptr().cast();
-        let values = row.get(first..).unwrap_or_default();
-        // SAFETY: the caller has the instructions. A group is 128 or 64 inputs, of which `values`
-        // has all or a padded copy has them; as many bytes are written.
-        *out = unsafe {
-            match count {
-                GROUP_INPUTS if values.len() >= GROUP_INPUTS => {
-                    round_group::<L>(values.as_ptr(), GROUP_INPUTS, place)
-                }
-                HALF_GROUP if values.len() >= HALF_GROUP => {
-                    round_group::<L>(values.as_ptr(), HALF_GROUP, place)
-                }
-                _ => {
-                    let mut last = [0.0; GROUP_INPUTS];
-                    let values = rows::zero_padded(row, first, &mut last);
-                    round_group::<L>(values.as_ptr(), count, place)
-                }
-            }
-        };
-    }
-}
-
 /// The inverse of a scale; 0 for values so small that it would be infinite.
 pub(crate) fn inverse_of(scale: f32) -> f32 {
     if scale.is_normal() { 1.0 / scale } else { 0.0 }
@@ -145,34 +127,32 @@ pub(crate) fn inverse_of(scale: f32) -> f32 {
 /// scale.
 ///
 /// # Safety
-/// The machine must have the instructions. `count` values, a multiple of 64, must lie at `values`,
+/// The machine must have the instructions. `count` values, a multiple of 16, must lie at `values`,
 /// and as many bytes at `place`.
 #[inline(always)]
-pub(crate) unsafe fn round_group<L: Lanes>(
-    values: *const f32,
-    count: usize,
-    place: *mut u8,
-) -> [f32; 2] {
+unsafe fn round_group<L: Lanes>(values: *const f32, count: usize, place: *mut u8) -> [f32; 2] {
     // SAFETY: the caller's contract.
     unsafe {
         let scale = largest_magnitude::<L::Vectors>(values, count) / LEVEL_MAX;
         let inverse = L::Vectors::splat_float(inverse_of(scale));
         let mut total = L::Vectors::splat(0);
-        for input in (0..count).step_by(4 * L::Vectors::WIDTH) {
-            let mut four = [L::Vectors::splat(0); 4];
-            for (part, levels) in four.iter_mut().enumerate() {
-                let values = values.add(input + part * L::Vectors::WIDTH);
-                let values = L::Vectors::load_floats(values);
-                // NaN becomes 0: no weight could turn it into a number.
-                *levels = L::Vectors::round_or_zero(L::Vectors::multiply(values, inverse));
-                total = L::Vectors::add(total, *levels);
-            }
-            L::Vectors::store_four_signed(place.add(input), four);
+        for input in (0..count).step_by(L::Vectors::WIDTH) {
+            let values = L::Vectors::load_floats(values.add(input));
+            // NaN becomes 0: no weight could turn it into a number.
+            let levels = L::Vectors::round_or_zero(L::Vectors::multiply(values, inverse));
+            total = L::Vectors::add(total, levels);
+            L::Vectors::store_bytes(place.add(input), levels);
         }
         // Stored weights are offset by 128.
         let start = L::Vectors::sum(total).wrapping_mul(-L::OFFSET);
         [f32::from_bits(start as u32), scale]
     }
+}
+
+/// The scale of a row with a single group, and its levels in groups of four.
+pub(crate) fn parts(rounded: &[f32], layout: RowLayout) -> (f32, &[u32]) {
+    let (levels, groups) = rounded.split_at(layout.inputs / 4);
+    (groups[1], bytemuck::cast_slice(levels))
 }
 
 /// Weights of one or two neighbouring panels of 16 outputs, `[panel][input / 4][output][input %

@@ -46,10 +46,6 @@ pub(crate) trait Vectors {
     unsafe fn load(from: *const u8) -> Self::Integers;
     /// Stores the lowest byte of each lane.
     unsafe fn store_bytes(to: *mut u8, a: Self::Integers);
-    /// Stores the lanes of four vectors, −128 to 127 each, as bytes.
-    unsafe fn store_four_signed(to: *mut u8, a: [Self::Integers; 4]);
-    /// Stores the lanes of four vectors, 0 to 255 each, as bytes.
-    unsafe fn store_four_unsigned(to: *mut u8, a: [Self::Integers; 4]);
     /// Stores the second lowest bytes of four lanes, then their lowest bytes, and so on: two bytes
     /// per lane.
     unsafe fn store_split(to: *mut u8, a: Self::Integers);
@@ -65,6 +61,9 @@ pub(crate) trait Vectors {
     /// Arithmetic shift.
     unsafe fn shift_right_signed(a: Self::Integers, bits: i32) -> Self::Integers;
     unsafe fn sum(a: Self::Integers) -> i32;
+    /// The sum of 16 lanes as floats, by halves: lanes 8 apart first, then 4, 2 and 1. Only as many
+    /// vectors of `a` count as 16 lanes fill.
+    unsafe fn sum_of_sixteen(a: [Self::Integers; 4]) -> f32;
     unsafe fn to_floats(a: Self::Integers) -> Self::Floats;
 
     unsafe fn splat_float(value: f32) -> Self::Floats;
@@ -85,7 +84,7 @@ pub(crate) trait Vectors {
     unsafe fn largest(a: Self::Floats) -> f32;
     /// Rounds to the nearest integer, as a float.
     unsafe fn whole(a: Self::Floats) -> Self::Floats;
-    /// a · 2ᵇ for integers b from −100 to 100 and results that are not denormal.
+    /// a · 2ᵇ for integers b from −100 to 0 and results that are not denormal.
     unsafe fn scale_by_powers(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// Rounds to the nearest integer; no lane may be NaN.
     unsafe fn round(a: Self::Floats) -> Self::Integers;

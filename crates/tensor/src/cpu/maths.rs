@@ -2,7 +2,6 @@
 
 use super::vectorised::{multiply_add, vectorised};
 use crate::operations::Activation;
-use crate::view::View;
 
 /// eˣ within 2 ULP; 0 below −87.3, the largest finite power above 88.
 #[inline(always)]
@@ -280,20 +279,10 @@ vectorised! {
         1.0 / sum(x, |value| value)
     }
 
-    /// The largest of `most` and |x| over all rows, by column.
-    pub(crate) fn largest_magnitudes(most: &mut [f32], x: View<'_>) {
-        for row in 0..x.row_count() {
-            for (most, &value) in most.iter_mut().zip(x.row(row)) {
-                *most = if value.abs() > *most { value.abs() } else { *most };
-            }
-        }
-    }
-
-    /// Sums of columns, row by row.
-    pub(crate) fn sum_rows(x: View<'_>, out: &mut [f32]) {
-        out.fill(0.0);
-        for row in 0..x.row_count() {
-            (out.iter_mut().zip(x.row(row))).for_each(|(sum, &value)| *sum += value);
+    /// The larger of `most` and |x|, element by element.
+    pub(crate) fn largest_magnitudes(most: &mut [f32], x: &[f32]) {
+        for (most, &value) in most.iter_mut().zip(x) {
+            *most = if value.abs() > *most { value.abs() } else { *most };
         }
     }
 

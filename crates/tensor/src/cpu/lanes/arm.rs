@@ -20,13 +20,6 @@ impl Vectors for Quarter {
             let bytes = vreinterpret_u32_s8(vmovn_s16(vcombine_s16(words, words)));
             to.cast::<u32>().write_unaligned(vget_lane_u32::<0>(bytes));
         };
-        store_four_signed(to: *mut u8, a: [int32x4_t; 4]) = {
-            let first = vcombine_s16(vmovn_s32(a[0]), vmovn_s32(a[1]));
-            let last = vcombine_s16(vmovn_s32(a[2]), vmovn_s32(a[3]));
-            vst1q_s8(to.cast(), vcombine_s8(vmovn_s16(first), vmovn_s16(last)));
-        };
-        // Only the lowest bytes are kept in either case.
-        store_four_unsigned(to: *mut u8, a: [int32x4_t; 4]) = Self::store_four_signed(to, a);
         store_split(to: *mut u8, a: int32x4_t) = {
             let words = vreinterpret_u8_s16(vmovn_s32(a));
             let upper = vreinterpret_u32_u8(vuzp2_u8(words, words));
@@ -44,6 +37,12 @@ impl Vectors for Quarter {
         };
         shift_right_signed(a: int32x4_t, bits: i32) -> int32x4_t = vshlq_s32(a, vdupq_n_s32(-bits));
         sum(a: int32x4_t) -> i32 = vaddvq_s32(a);
+        sum_of_sixteen(a: [int32x4_t; 4]) -> f32 = {
+            let [first, second, third, fourth] = a.map(|a| vcvtq_f32_s32(a));
+            let four = vaddq_f32(vaddq_f32(first, third), vaddq_f32(second, fourth));
+            let two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+            vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)
+        };
         to_floats(a: int32x4_t) -> float32x4_t = vcvtq_f32_s32(a);
         splat_float(value: f32) -> float32x4_t = vdupq_n_f32(value);
         load_floats(from: *const f32) -> float32x4_t = vld1q_f32(from);

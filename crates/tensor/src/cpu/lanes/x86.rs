@@ -16,16 +16,6 @@ impl Vectors for Wide {
         splat(value: i32) -> __m512i = _mm512_set1_epi32(value);
         load(from: *const u8) -> __m512i = _mm512_loadu_si512(from.cast());
         store_bytes(to: *mut u8, a: __m512i) = _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(a));
-        store_four_signed(to: *mut u8, a: [__m512i; 4]) = {
-            let [first, last] = [_mm512_packs_epi32(a[0], a[1]), _mm512_packs_epi32(a[2], a[3])];
-            let bytes = _mm512_packs_epi16(first, last);
-            _mm512_storeu_si512(to.cast(), _mm512_permutexvar_epi32(four_order(), bytes));
-        };
-        store_four_unsigned(to: *mut u8, a: [__m512i; 4]) = {
-            let [first, last] = [_mm512_packs_epi32(a[0], a[1]), _mm512_packs_epi32(a[2], a[3])];
-            let bytes = _mm512_packus_epi16(first, last);
-            _mm512_storeu_si512(to.cast(), _mm512_permutexvar_epi32(four_order(), bytes));
-        };
         store_split(to: *mut u8, a: __m512i) = {
             let halves = _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(split_order()));
             let order = _mm512_setr_epi64(0, 2, 4, 6, 0, 2, 4, 6);
@@ -41,6 +31,11 @@ impl Vectors for Wide {
         shift_right(a: __m512i, bits: i32) -> __m512i = _mm512_srl_epi32(a, _mm_cvtsi32_si128(bits));
         shift_right_signed(a: __m512i, bits: i32) -> __m512i = _mm512_sra_epi32(a, _mm_cvtsi32_si128(bits));
         sum(a: __m512i) -> i32 = _mm512_reduce_add_epi32(a);
+        sum_of_sixteen(a: [__m512i; 4]) -> f32 = {
+            let numbers = _mm512_cvtepi32_ps(a[0]);
+            let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(numbers)));
+            sum_of_eight(_mm256_add_ps(_mm512_castps512_ps256(numbers), upper))
+        };
         to_floats(a: __m512i) -> __m512 = _mm512_cvtepi32_ps(a);
         splat_float(value: f32) -> __m512 = _mm512_set1_ps(value);
         load_floats(from: *const f32) -> __m512 = _mm512_loadu_ps(from);
@@ -80,18 +75,6 @@ impl Vectors for Short {
             let upper = _mm256_extracti128_si256::<1>(bytes);
             _mm_storel_epi64(to.cast(), _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), upper));
         };
-        store_four_signed(to: *mut u8, a: [__m256i; 4]) = {
-            let [first, last] = [_mm256_packs_epi32(a[0], a[1]), _mm256_packs_epi32(a[2], a[3])];
-            let bytes = _mm256_packs_epi16(first, last);
-            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-            _mm256_storeu_si256(to.cast(), _mm256_permutevar8x32_epi32(bytes, order));
-        };
-        store_four_unsigned(to: *mut u8, a: [__m256i; 4]) = {
-            let [first, last] = [_mm256_packs_epi32(a[0], a[1]), _mm256_packs_epi32(a[2], a[3])];
-            let bytes = _mm256_packus_epi16(first, last);
-            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-            _mm256_storeu_si256(to.cast(), _mm256_permutevar8x32_epi32(bytes, order));
-        };
         store_split(to: *mut u8, a: __m256i) = {
             let halves = _mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(split_order()));
             let bytes = _mm256_permute4x64_epi64::<0b1000>(halves);
@@ -109,6 +92,9 @@ impl Vectors for Short {
             let four = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a));
             let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b1110>(four));
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
+        };
+        sum_of_sixteen(a: [__m256i; 4]) -> f32 = {
+            sum_of_eight(_mm256_add_ps(_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])))
         };
         to_floats(a: __m256i) -> __m256 = _mm256_cvtepi32_ps(a);
         splat_float(value: f32) -> __m256 = _mm256_set1_ps(value);
@@ -142,22 +128,23 @@ impl Vectors for Short {
     }
 }
 
-/// Order that puts the four quarters of each vector side by side, of four vectors that were packed
-/// to bytes within quarters.
-///
-/// # Safety
-/// The machine must have AVX-512F.
-#[inline(always)]
-unsafe fn four_order() -> __m512i {
-    // SAFETY: the caller has the instructions.
-    unsafe { _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15) }
-}
-
 /// Order of four lanes' bytes: the second lowest of each, then the lowest of each.
 #[inline(always)]
 fn split_order() -> __m128i {
     // SAFETY: every x86-64 has the instruction.
     unsafe { _mm_set_epi64x(0, 0x0c08_0400_0d09_0501) }
+}
+
+/// # Safety
+/// The machine must have AVX.
+#[inline(always)]
+unsafe fn sum_of_eight(a: __m256) -> f32 {
+    // SAFETY: the caller has the instructions.
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
 }
 
 /// An instruction for four products of an unsigned with a signed byte and their sum, in each lane.

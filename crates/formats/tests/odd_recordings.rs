@@ -3,21 +3,8 @@
 
 mod common;
 
-use common::{SAMPLE_RATE, mel_correlation};
-use sottovoce_formats::audio::{DecodeOptions, decode};
-use std::path::Path;
-
-const OPTIONS: DecodeOptions = DecodeOptions::first(60, SAMPLE_RATE);
-const CORRELATION_MIN: f64 = 0.99;
-
-fn file(name: &str) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/recordings");
-    std::fs::read(folder.join(name)).unwrap()
-}
-
-fn speech() -> Vec<f32> {
-    decode(&file("speech.flac"), &OPTIONS).unwrap().samples
-}
+use common::{CORRELATION_MIN, OPTIONS, SAMPLE_RATE, file, mel_correlation, speech};
+use sottovoce_formats::audio::decode;
 
 /// All of the speech is there, and it sounds like itself.
 fn assert_is_speech(name: &str, file: &[u8]) {

@@ -6,21 +6,8 @@
 
 mod common;
 
-use common::{SAMPLE_RATE, mel_correlation};
-use sottovoce_formats::audio::{AudioError, DecodeOptions, Recording, decode};
-use std::path::Path;
-
-const OPTIONS: DecodeOptions = DecodeOptions::first(60, SAMPLE_RATE);
-const CORRELATION_MIN: f64 = 0.99;
-
-fn file(name: &str) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/recordings");
-    std::fs::read(folder.join(name)).unwrap()
-}
-
-fn speech() -> Vec<f32> {
-    decode(&file("speech.flac"), &OPTIONS).unwrap().samples
-}
+use common::{CORRELATION_MIN, OPTIONS, SAMPLE_RATE, file, mel_correlation, speech};
+use sottovoce_formats::audio::{AudioError, Recording, decode};
 
 fn assert_sounds_like(name: &str, recording: &Recording, speech: &[f32], seconds_min: f64) {
     assert_eq!(recording.sample_rate, SAMPLE_RATE, "{name}");

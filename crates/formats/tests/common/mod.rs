@@ -1,11 +1,29 @@
-//! A mel spectrogram for comparing recordings: that of the speech decoder's prompt.
+//! The recordings of the tests, and a mel spectrogram for comparing them: that of the speech
+//! decoder's prompt.
 
-/// Its sample rate in Hz.
+use sottovoce_formats::audio::{DecodeOptions, decode};
+use std::path::Path;
+
+/// The spectrogram's sample rate in Hz.
 pub const SAMPLE_RATE: u32 = 24_000;
+pub const OPTIONS: DecodeOptions = DecodeOptions::first(60, SAMPLE_RATE);
+/// Least correlation of recordings of the same sound.
+pub const CORRELATION_MIN: f64 = 0.99;
 const WINDOW: usize = 1920;
 const HOP: usize = 480;
 const BANDS: usize = 80;
 const FREQUENCY_MAX: f64 = 8_000.0;
+
+/// A recording under `data/recordings`.
+pub fn file(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/recordings");
+    std::fs::read(folder.join(name)).unwrap()
+}
+
+/// The samples of the sentence in `data/recordings`.
+pub fn speech() -> Vec<f32> {
+    decode(&file("speech.flac"), &OPTIONS).unwrap().samples
+}
 
 /// Correlation of the log-mel spectrograms of two recordings, over their common frames.
 pub fn mel_correlation(one: &[f32], other: &[f32]) -> f64 {

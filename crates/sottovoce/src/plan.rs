@@ -162,27 +162,16 @@ impl<T> EachRun<T> {
             promptless_prefix,
             prefill,
             step,
+            vocoder,
             one,
             two,
             four,
             eight,
-            vocoder,
         ]
     }
 
     pub fn from_array(values: [T; 9]) -> EachRun<T> {
-        let [
-            prefix,
-            promptless_prefix,
-            prefill,
-            step,
-            one,
-            two,
-            four,
-            eight,
-            vocoder,
-        ] = values;
-        let flow = [one, two, four, eight];
+        let [prefix, promptless_prefix, prefill, step, vocoder, flow @ ..] = values;
         EachRun {
             prefix,
             promptless_prefix,

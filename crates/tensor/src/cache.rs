@@ -3,8 +3,8 @@
 
 mod places;
 
-pub(crate) use places::CachedParts;
 pub use places::{CachePlaces, CacheRow, CacheSequence, CacheStretch, CachedPages, PageLayout};
+pub(crate) use places::{CachedPart, CachedParts};
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};

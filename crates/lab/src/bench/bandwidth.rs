@@ -111,24 +111,33 @@ impl Weights {
         })
     }
 
-    /// Seconds of multiplying `rows` rows with every matrix.
+    /// Seconds of multiplying `rows` rows with every matrix, in a planned workspace as in a step.
     fn multiply(&self, memory: &Memory, device: &Cpu, rows: usize) -> Result<f64, Failure> {
-        let workspace = Workspace::pooled(memory, "bench");
         let values = vec![0.5; rows * SHAPES.iter().map(|shape| shape[1]).max().unwrap_or(0)];
-        let mut seconds = 0.0;
-        let mut failed = Ok(());
-        device.run(&mut || {
-            let ctx = Context::new(&workspace, device);
-            let start = Instant::now();
+        let products = |workspace: &Workspace| {
+            let ctx = Context::new(workspace, device);
             for layer in &self.layers {
                 let inputs = layer.weight.columns();
                 let x = View::new(&values[..rows * inputs], rows, inputs);
                 black_box(ctx.linear(x, layer));
             }
+            ctx.finish()
+        };
+        let measuring = Workspace::measuring();
+        products(&measuring)?;
+        let workspace = match measuring.recording() {
+            Some(recording) => Workspace::planned(memory, &recording, "bench")?,
+            None => Workspace::pooled(memory, "bench"),
+        };
+        let mut seconds = 0.0;
+        let mut done = Ok(());
+        device.run(&mut || {
+            workspace.restart();
+            let start = Instant::now();
+            done = products(&workspace);
             seconds = start.elapsed().as_secs_f64();
-            failed = ctx.finish();
         });
-        failed.map(|()| seconds)
+        done.map(|()| seconds)
     }
 
     /// Seconds of reading every matrix.

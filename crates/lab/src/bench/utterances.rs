@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 use sottovoce::{
-    ChunkMetrics, DeliveryMode, Engine, EngineOptions, Error, SAMPLE_RATE, Source, StreamOptions,
-    TOKENS_PER_SECOND, Voice, VoiceSource,
+    ChunkMetrics, DeliveryMode, Engine, EngineOptions, Error, ModelConfig, SAMPLE_RATE, Source,
+    StreamOptions, TOKENS_PER_SECOND, Voice, VoiceSource,
 };
 
 /// Longest sentence, in seconds; longer utterances have several.
@@ -18,8 +18,8 @@ const LETTERS: usize = 60;
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct UtteranceOptions {
-    /// The model. With random weights T3 makes exactly the tokens of the requested length, of
-    /// which those that are no speech codes are left out; otherwise the length is approximate.
+    /// The model. With random weights the length is exact, and every token of T3 has a sound;
+    /// otherwise the length is approximate.
     pub source: Source,
     /// All other engine options.
     pub engine: EngineOptions,
@@ -65,13 +65,14 @@ pub struct UtteranceFigures {
 /// If an engine cannot load or speak.
 pub fn utterances(options: &UtteranceOptions) -> Result<Vec<UtteranceFigures>, Error> {
     let mut figures = Vec::new();
+    let source = with_a_sound_for_every_token(&options.source);
     for delivery in [DeliveryMode::Stream, DeliveryMode::Whole] {
         let engine = EngineOptions {
             streams_max: options.streams,
             whole_tokens_max: (delivery == DeliveryMode::Whole).then_some(options.whole_tokens),
             ..options.engine.clone()
         };
-        let engine = Engine::load(options.source.clone(), engine)?;
+        let engine = Engine::load(source.clone(), engine)?;
         for &seconds in &options.seconds {
             let mut best: Option<UtteranceFigures> = None;
             for _ in 0..options.rounds.max(1) {
@@ -127,6 +128,42 @@ fn together(
             .max()
             .unwrap_or(0),
     })
+}
+
+/// The same model with a speech code for every token that its T3 may draw. A trained T3 draws
+/// speech codes only; one of random weights draws any token, and a step whose token has no sound
+/// would count as work for speech that is not there. Models of files stay as they are.
+fn with_a_sound_for_every_token(source: &Source) -> Source {
+    let tokens = match source {
+        Source::Paired { model, .. } => random_config(model),
+        source => random_config(source),
+    };
+    let Some(tokens) = tokens.map(|config| config.t3.speech_vocabulary) else {
+        return source.clone();
+    };
+    let widened = |source: &Source| match random_config(source) {
+        Some(mut config) => {
+            config.flow.vocabulary = config.flow.vocabulary.max(tokens);
+            Source::Random(Box::new(config))
+        }
+        None => source.clone(),
+    };
+    match source {
+        Source::Paired { model, sound } => Source::Paired {
+            model: Box::new(widened(model)),
+            sound: Box::new(widened(sound)),
+        },
+        source => widened(source),
+    }
+}
+
+/// The configuration of a model with random weights.
+fn random_config(source: &Source) -> Option<ModelConfig> {
+    match source {
+        Source::Synthetic(variant) => Some(ModelConfig::preset(*variant)),
+        Source::Random(config) => Some((**config).clone()),
+        Source::Embedded | Source::Directory(_) | Source::Paired { .. } => None,
+    }
 }
 
 /// What one stream came to.
@@ -190,11 +227,35 @@ fn text(sentences: usize, letters: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sottovoce::Variant;
 
     #[test]
     fn a_text_has_as_many_sentences_as_asked_for() {
         let text = text(4, 60);
         assert_eq!(sottovoce::text::sentences(&text).len(), 4, "{text}");
         assert!((240..330).contains(&text.len()));
+    }
+
+    #[test]
+    fn every_token_of_a_random_t3_has_a_sound_alone_and_with_another_models_s3gen() {
+        let base = || Box::new(Source::Synthetic(Variant::Base));
+        let vocabularies = |source: &Source| {
+            let config = random_config(source).expect("random weights");
+            (config.t3.speech_vocabulary, config.flow.vocabulary)
+        };
+        let alone = with_a_sound_for_every_token(&base());
+        assert_eq!(vocabularies(&alone), (8194, 8194));
+        let sound = Box::new(Source::Synthetic(Variant::Turbo));
+        let paired = Source::Paired {
+            model: base(),
+            sound,
+        };
+        let Source::Paired { model, sound } = with_a_sound_for_every_token(&paired) else {
+            panic!("a pair stays a pair");
+        };
+        assert_eq!(vocabularies(&model), (8194, 8194));
+        assert_eq!(vocabularies(&sound).1, 8194);
+        let embedded = with_a_sound_for_every_token(&Source::Embedded);
+        assert_eq!(embedded, Source::Embedded);
     }
 }

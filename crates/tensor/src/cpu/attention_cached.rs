@@ -4,7 +4,7 @@
 use super::instruction_set::{InstructionSet, enter};
 use super::maths::{dot, exp};
 use super::shared_output::SharedOutput;
-use crate::cache::{CacheLayout, CachePlaces, CachedParts};
+use crate::cache::{CacheLayout, CachePlaces, CachedPart, CachedParts};
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
 
@@ -69,6 +69,25 @@ struct Task<'a> {
     first: usize,
 }
 
+impl<'a> Task<'a> {
+    /// The parts, cut into blocks.
+    #[inline(always)]
+    fn blocks(&self) -> impl Iterator<Item = CachedPart<'a>> + use<'a> {
+        let row_bytes = self.layout.row_bytes();
+        self.parts.clone().flat_map(move |part| {
+            (0..part.positions).step_by(BLOCK).map(move |start| {
+                let positions = BLOCK.min(part.positions - start);
+                let range = start * row_bytes..(start + positions) * row_bytes;
+                CachedPart {
+                    keys: &part.keys[range.clone()],
+                    values: &part.values[range],
+                    positions,
+                }
+            })
+        })
+    }
+}
+
 /// Online softmax of one head's scores.
 #[derive(Clone, Copy)]
 struct RunningSoftmax {
@@ -125,6 +144,7 @@ fn avx512_attend(task: &Task<'_>, out: &mut [f32]) {
 mod x86 {
     use super::{BLOCK, HEADS, RunningSoftmax, Task};
     use crate::cpu::kernel::Element;
+    use crate::cpu::lanes::prefetch_far;
     use half::f16;
     use std::arch::x86_64::{
         _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_setzero_ps,
@@ -196,45 +216,59 @@ mod x86 {
         }
     }
 
+    /// Fetches a head's part of a row into the L2 cache: rows are longer than what a task reads of
+    /// them, so that the processor's own prefetching does not follow.
+    #[inline(always)]
+    fn prefetch_head<E>(row: &[E]) {
+        let start: *const u8 = row.as_ptr().cast();
+        for line in (0..size_of_val(row)).step_by(64) {
+            prefetch_far(start.wrapping_add(line));
+        }
+    }
+
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c")]
-    pub(super) fn attend<E: Stored>(task: &Task<'_>, out: &mut [f32]) {
+    pub(super) fn attend<'a, E: Stored>(task: &Task<'a>, out: &mut [f32]) {
         let (heads, size) = (task.layout.heads, task.layout.size);
         let row_bytes = task.layout.row_bytes();
         let mut softmax = [RunningSoftmax::START; HEADS];
         out.fill(0.0);
-        for part in task.parts.clone() {
-            for start in (0..part.positions).step_by(BLOCK) {
-                let count = BLOCK.min(part.positions - start);
-                let range = start * row_bytes..(start + count) * row_bytes;
-                let keys = &part.keys[range.clone()];
-                let values = &part.values[range];
-                for (index, (q, out)) in
-                    (task.q.chunks_exact(size).zip(out.chunks_exact_mut(size))).enumerate()
-                {
-                    let head = task.first + index;
-                    let mut weights = [f32::NEG_INFINITY; BLOCK];
-                    for (weight, row) in weights.iter_mut().zip(keys.chunks_exact(row_bytes)) {
-                        let (row, factor) = E::head(row, heads, head, size);
-                        *weight = task.scale * factor * dot(q, row);
+        let mut blocks = task.blocks();
+        let mut next = blocks.next();
+        while let Some(block) = next {
+            next = blocks.next();
+            for (index, (q, out)) in
+                (task.q.chunks_exact(size).zip(out.chunks_exact_mut(size))).enumerate()
+            {
+                let head = task.first + index;
+                if let Some(next) = next {
+                    let rows = |bytes: &'a [u8]| bytes.chunks_exact(row_bytes);
+                    for row in rows(next.keys).chain(rows(next.values)) {
+                        prefetch_head(E::head(row, heads, head, size).0);
                     }
-                    // Positions past `count` have weight 0.
-                    let shrink = softmax[index].weigh(&mut weights);
-                    out.iter_mut().for_each(|out| *out *= shrink);
-                    let mut rows: [&[E]; BLOCK] = [&[]; BLOCK];
-                    let stored = values.chunks_exact(row_bytes);
-                    for ((weight, row), stored) in weights.iter_mut().zip(&mut rows).zip(stored) {
-                        let (values, factor) = E::head(stored, heads, head, size);
-                        *weight *= factor;
-                        *row = values;
-                    }
-                    let (weights, rows) = (&weights[..count], &rows[..count]);
-                    let wide = size / 64 * 64;
-                    for place in (0..wide).step_by(64) {
-                        add::<E, 4>(weights, rows, place, out);
-                    }
-                    for place in (wide..size).step_by(16) {
-                        add::<E, 1>(weights, rows, place, out);
-                    }
+                }
+                let mut weights = [f32::NEG_INFINITY; BLOCK];
+                let count = block.positions;
+                for (weight, row) in weights.iter_mut().zip(block.keys.chunks_exact(row_bytes)) {
+                    let (row, factor) = E::head(row, heads, head, size);
+                    *weight = task.scale * factor * dot(q, row);
+                }
+                // Positions past `count` have weight 0.
+                let shrink = softmax[index].weigh(&mut weights);
+                out.iter_mut().for_each(|out| *out *= shrink);
+                let mut rows: [&[E]; BLOCK] = [&[]; BLOCK];
+                let stored = block.values.chunks_exact(row_bytes);
+                for ((weight, row), stored) in weights.iter_mut().zip(&mut rows).zip(stored) {
+                    let (values, factor) = E::head(stored, heads, head, size);
+                    *weight *= factor;
+                    *row = values;
+                }
+                let (weights, rows) = (&weights[..count], &rows[..count]);
+                let wide = size / 64 * 64;
+                for place in (0..wide).step_by(64) {
+                    add::<E, 4>(weights, rows, place, out);
+                }
+                for place in (wide..size).step_by(16) {
+                    add::<E, 1>(weights, rows, place, out);
                 }
             }
         }
@@ -256,34 +290,32 @@ fn attend(task: &Task<'_>, out: &mut [f32]) {
     let mut rows = [0.0_f32; BLOCK * COLUMNS];
     let mut softmax = [RunningSoftmax::START; HEADS];
     out.fill(0.0);
-    for part in task.parts.clone() {
-        for start in (0..part.positions).step_by(BLOCK) {
-            let count = BLOCK.min(part.positions - start);
-            let read = |bytes: &[u8], rows: &mut [f32]| {
-                for (index, row) in rows.chunks_exact_mut(columns).take(count).enumerate() {
-                    let bytes = &bytes[(start + index) * row_bytes..][..row_bytes];
-                    precision.decode(bytes, heads, size, task.first, row);
-                }
-            };
-            let mut weights = [0.0_f32; BLOCK * HEADS];
-            read(part.keys, &mut rows);
-            for (head, q) in task.q.chunks_exact(size).enumerate() {
-                let weights = &mut weights[head * BLOCK..][..count];
-                for (index, weight) in weights.iter_mut().enumerate() {
-                    let key = &rows[index * columns + head * size..][..size];
-                    *weight = task.scale * dot(q, key);
-                }
-                let shrink = softmax[head].weigh(weights);
-                let out = &mut out[head * size..][..size];
-                out.iter_mut().for_each(|out| *out *= shrink);
+    for block in task.blocks() {
+        let count = block.positions;
+        let read = |bytes: &[u8], rows: &mut [f32]| {
+            let rows = rows.chunks_exact_mut(columns);
+            for (row, bytes) in rows.zip(bytes.chunks_exact(row_bytes)) {
+                precision.decode(bytes, heads, size, task.first, row);
             }
-            read(part.values, &mut rows);
-            for (head, out) in out.chunks_exact_mut(size).enumerate() {
-                for index in 0..count {
-                    let weight = weights[head * BLOCK + index];
-                    let value = &rows[index * columns + head * size..][..size];
-                    (out.iter_mut().zip(value)).for_each(|(out, value)| *out += weight * value);
-                }
+        };
+        let mut weights = [0.0_f32; BLOCK * HEADS];
+        read(block.keys, &mut rows);
+        for (head, q) in task.q.chunks_exact(size).enumerate() {
+            let weights = &mut weights[head * BLOCK..][..count];
+            for (index, weight) in weights.iter_mut().enumerate() {
+                let key = &rows[index * columns + head * size..][..size];
+                *weight = task.scale * dot(q, key);
+            }
+            let shrink = softmax[head].weigh(weights);
+            let out = &mut out[head * size..][..size];
+            out.iter_mut().for_each(|out| *out *= shrink);
+        }
+        read(block.values, &mut rows);
+        for (head, out) in out.chunks_exact_mut(size).enumerate() {
+            for index in 0..count {
+                let weight = weights[head * BLOCK + index];
+                let value = &rows[index * columns + head * size..][..size];
+                (out.iter_mut().zip(value)).for_each(|(out, value)| *out += weight * value);
             }
         }
     }

@@ -22,6 +22,9 @@ const MR: usize = 8;
 /// Prefetch distance with fewer rows than fit the registers, whose time is that of reading weights;
 /// with all of them the next panel is fetched during this one.
 const BYTES_AHEAD: usize = 4096;
+/// Most rows for which even and odd steps have sums of their own: a product waits for the last one
+/// of its sum, and fewer sums than that takes would leave the multipliers idle.
+const CHAINED_ROWS_MAX: usize = 2;
 /// Largest 16-bit level: its high byte is 127 after rounding.
 const LEVEL_MAX: f32 = 32_512.0;
 
@@ -302,38 +305,33 @@ unsafe fn int8_tile<L: Lanes, const N: usize, const VECTORS: usize>(
     output: usize,
     tile: &mut [[f32; 16]],
 ) {
-    let stride = rows.layout.len() * 4;
-    let bytes: *const u8 = rows.data.as_ptr().cast();
     let width = L::Vectors::WIDTH;
     // SAFETY: inside the panel and inside the rows, by the caller's contract; a row of the tile is
     // 16 long.
     unsafe {
         let mut sums = [[[L::begin(unknown_zero()); 2]; VECTORS]; N];
-        for step in 0..weights.len() / 64 {
-            let place = weights.as_ptr().add(64 * step + 4 * output);
-            // Even past the end: there the next panel begins.
-            prefetch(place.wrapping_add(match N == L::SPLIT_ROWS {
-                true => weights.len(),
-                false => BYTES_AHEAD,
-            }));
-            let mut levels = [L::load_unsigned(place); VECTORS];
-            for (vector, levels) in levels.iter_mut().enumerate() {
-                *levels = L::load_unsigned(place.add(4 * width * vector));
-            }
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let [upper, lower] = split_four(bytes.add(row * stride + 8 * step));
-                let [upper, lower] = [L::four_signed(upper), L::four_signed(lower)];
-                for ([high, low], &levels) in sums.iter_mut().zip(&levels) {
-                    *high = L::add_products(*high, levels, upper);
-                    *low = L::add_products(*low, levels, lower);
-                }
+        let mut odd_sums = sums;
+        let steps = weights.len() / 64;
+        let mut step = 0;
+        while step < steps {
+            int8_step::<L, N, VECTORS>(weights, rows, output, step, &mut sums);
+            step += 1;
+            if N <= CHAINED_ROWS_MAX && step < steps {
+                int8_step::<L, N, VECTORS>(weights, rows, output, step, &mut odd_sums);
+                step += 1;
             }
         }
         for (index, sums) in sums.into_iter().enumerate() {
             let totals = rows.totals(index);
-            for (vector, [high, low]) in sums.into_iter().enumerate() {
-                let high = without_offset::<L>(L::end(high), totals[0]);
-                let low = without_offset::<L>(L::end(low), totals[1]);
+            for (vector, sums) in sums.into_iter().enumerate() {
+                let mut parts = sums.map(|sum| L::end(sum));
+                if N <= CHAINED_ROWS_MAX {
+                    for (part, odd) in parts.iter_mut().zip(odd_sums[index][vector]) {
+                        *part = L::Vectors::add(*part, L::end(odd));
+                    }
+                }
+                let high = without_offset::<L>(parts[0], totals[0]);
+                let low = without_offset::<L>(parts[1], totals[1]);
                 let sum = L::Vectors::multiply_add(high, L::Vectors::splat_float(256.0), low);
                 let place = output + width * vector;
                 let scales = L::Vectors::load_floats(scales.as_ptr().add(place));
@@ -341,6 +339,43 @@ unsafe fn int8_tile<L: Lanes, const N: usize, const VECTORS: usize>(
                 let scale = L::Vectors::multiply(scales, row_scale);
                 let scaled = L::Vectors::multiply(sum, scale);
                 L::Vectors::store_floats(tile[index].as_mut_ptr().add(place), scaled);
+            }
+        }
+    }
+}
+
+/// Adds the products of `N` rows with the four inputs of one step.
+///
+/// # Safety
+/// As [`int8_tile`], and the panel must have the step.
+#[inline(always)]
+unsafe fn int8_step<L: Lanes, const N: usize, const VECTORS: usize>(
+    weights: &[u8],
+    rows: Quantised<'_>,
+    output: usize,
+    step: usize,
+    sums: &mut [[[L::Sums; 2]; VECTORS]; N],
+) {
+    let stride = rows.layout.len() * 4;
+    let bytes: *const u8 = rows.data.as_ptr().cast();
+    // SAFETY: inside the panel and inside the rows, by the caller's contract.
+    unsafe {
+        let place = weights.as_ptr().add(64 * step + 4 * output);
+        // Even past the end: there the next panel begins.
+        prefetch(place.wrapping_add(match N == L::SPLIT_ROWS {
+            true => weights.len(),
+            false => BYTES_AHEAD,
+        }));
+        let mut levels = [L::load_unsigned(place); VECTORS];
+        for (vector, levels) in levels.iter_mut().enumerate() {
+            *levels = L::load_unsigned(place.add(4 * L::Vectors::WIDTH * vector));
+        }
+        for (row, sums) in sums.iter_mut().enumerate() {
+            let [upper, lower] = split_four(bytes.add(row * stride + 8 * step));
+            let [upper, lower] = [L::four_signed(upper), L::four_signed(lower)];
+            for ([high, low], &levels) in sums.iter_mut().zip(&levels) {
+                *high = L::add_products(*high, levels, upper);
+                *low = L::add_products(*low, levels, lower);
             }
         }
     }

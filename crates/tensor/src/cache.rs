@@ -109,7 +109,7 @@ impl CachePrecision {
 }
 
 /// Bytes of the scales before a row of 8-bit levels.
-fn scales_bytes(heads: usize) -> usize {
+pub(crate) fn scales_bytes(heads: usize) -> usize {
     (heads * 2).next_multiple_of(4)
 }
 

@@ -133,7 +133,7 @@ fn unpacked_weights_agree_to_the_bit() {
 
 #[test]
 fn attention_over_a_cached_past_agrees() {
-    for (heads, size) in [(3, 64), (5, 12)] {
+    for (heads, size) in [(3, 64), (5, 12), (16, 64), (7, 48), (21, 16), (3, 128)] {
         let columns = heads * size;
         for precision in [
             CachePrecision::F32,

@@ -35,6 +35,8 @@ pub(crate) fn attention_cached(
     let groups = heads.div_ceil(heads_a_task);
     let output = SharedOutput::of(out);
     let set = InstructionSet::best();
+    // Of many rows, the first brings what the others read into the caches.
+    let fetches_ahead = q.row_count() <= places.sequences().len();
     threads.for_each(q.row_count() * groups, |task| {
         let (row, group) = (task / groups, task % groups);
         let first = group * heads_a_task;
@@ -48,6 +50,7 @@ pub(crate) fn attention_cached(
             layout,
             scale,
             first,
+            fetches_ahead,
         };
         enter!(
             floats set,
@@ -67,6 +70,8 @@ struct Task<'a> {
     scale: f32,
     /// The first head.
     first: usize,
+    /// Whether a block is fetched while the one before is computed.
+    fetches_ahead: bool,
 }
 
 impl<'a> Task<'a> {
@@ -335,7 +340,8 @@ mod x86 {
         let mut next = blocks.next();
         while let Some(block) = next {
             next = blocks.next();
-            attend_block::<E>(task, block, next, &mut softmax[..count], out);
+            let ahead = next.filter(|_| task.fetches_ahead);
+            attend_block::<E>(task, block, ahead, &mut softmax[..count], out);
         }
         for (softmax, out) in softmax.iter().zip(out.chunks_exact_mut(size)) {
             softmax.normalise(out);
@@ -349,7 +355,7 @@ mod x86 {
     fn attend_block<E: Stored>(
         task: &Task<'_>,
         block: CachedPart<'_>,
-        next: Option<CachedPart<'_>>,
+        ahead: Option<CachedPart<'_>>,
         softmax: &mut [RunningSoftmax],
         out: &mut [f32],
     ) {
@@ -362,8 +368,8 @@ mod x86 {
         let heads = softmax.iter_mut().zip(&mut *weights).zip(&mut *shrinks);
         for (index, ((softmax, weights), shrink)) in heads.enumerate() {
             let head = task.first + index;
-            if let Some(next) = next {
-                HeadRows::<E>::new(task, next.keys, head).prefetch();
+            if let Some(ahead) = ahead {
+                HeadRows::<E>::new(task, ahead.keys, head).prefetch();
             }
             let keys = HeadRows::<E>::new(task, block.keys, head);
             let dots = dots(&task.q[index * size..][..size], keys);
@@ -405,8 +411,8 @@ mod x86 {
             .zip(out.chunks_exact_mut(size));
         for (index, ((weights, &mut shrink), out)) in heads.enumerate() {
             let head = task.first + index;
-            if let Some(next) = next {
-                HeadRows::<E>::new(task, next.values, head).prefetch();
+            if let Some(ahead) = ahead {
+                HeadRows::<E>::new(task, ahead.values, head).prefetch();
             }
             let values = HeadRows::<E>::new(task, block.values, head);
             values.scale(weights);

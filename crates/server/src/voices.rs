@@ -81,6 +81,23 @@ pub(crate) struct ReadyVoices {
 }
 
 impl ReadyVoices {
+    fn keep(&self, name: &str, changed: Option<SystemTime>, voice: &Voice) {
+        let mut table = self.table();
+        let dropped = match table.len() {
+            READY_MAX.. => std::mem::take(&mut *table),
+            _ => ReadyTable::new(),
+        };
+        let replaced = table.insert(name.to_owned(), (changed, voice.clone()));
+        // The last holder of a voice unmaps it, which nobody has to wait for.
+        drop(table);
+        drop((dropped, replaced));
+    }
+
+    fn forget(&self, name: &str) {
+        let removed = self.table().remove(name);
+        drop(removed);
+    }
+
     fn table(&self) -> MutexGuard<'_, ReadyTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -217,11 +234,7 @@ impl Voices {
             None => VoiceSource::Default,
         };
         let voice = loaded.engine.voice(source)?;
-        let mut ready = loaded.voices.table();
-        if ready.len() >= READY_MAX {
-            ready.clear();
-        }
-        ready.insert(key.to_owned(), (changed, voice.clone()));
+        loaded.voices.keep(key, changed, &voice);
         Ok(voice)
     }
 
@@ -244,7 +257,7 @@ impl Voices {
         }
         let (name, path) = store.prepare(&name)?;
         recorded_voice(loaded, clip, &name)?.save(&path)?;
-        loaded.voices.table().remove(&name);
+        loaded.voices.forget(&name);
         Ok(VoiceEntry::new(name, Some(SystemTime::now())))
     }
 
@@ -331,9 +344,8 @@ impl Voices {
             }
         }
         if let Some(loaded) = loaded {
-            let mut ready = loaded.voices.table();
-            ready.remove(&voice.name);
-            ready.remove(&renamed.name);
+            loaded.voices.forget(&voice.name);
+            loaded.voices.forget(&renamed.name);
         }
         Ok(VoiceEntry::new(renamed.name, Some(renamed.changed)))
     }
@@ -356,7 +368,7 @@ impl Voices {
             .pop()
             .ok_or_else(missing)?;
         if let Some(loaded) = loaded {
-            loaded.voices.table().remove(&name);
+            loaded.voices.forget(&name);
         }
         Ok(name)
     }

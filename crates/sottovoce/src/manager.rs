@@ -1,8 +1,8 @@
 //! Execution of the memory policy: at its events, and rung by rung of the ladder when memory is
-//! short.
+//! short. No lock is held while memory is reclaimed.
 
+use crate::engine::Shared;
 use crate::holdings::Holdings;
-use crate::metrics::EngineMetrics;
 use crate::options::Profile;
 use sottovoce_memory::OutOfMemory;
 use sottovoce_memory::policy::{
@@ -58,7 +58,7 @@ impl StreamingMemoryManager {
         &mut self,
         event: Event,
         reclaim: &mut dyn Reclaim,
-        metrics: &mut EngineMetrics,
+        shared: &Shared,
     ) -> Vec<String> {
         let (statistics, now) = self.holdings.look();
         let microseconds = self.started.elapsed().as_micros() as u64;
@@ -67,14 +67,15 @@ impl StreamingMemoryManager {
             Event::ChunkDone => recorder.chunk_done(&statistics, now.spare_bytes, microseconds),
             _ => recorder.observe(&statistics, now.spare_bytes, microseconds),
         }
-        metrics.memory = recorder.metrics();
+        let memory = recorder.metrics();
         drop(recorder);
+        shared.metrics().memory = memory;
         let books = Observation {
             allocated_bytes: now.allocated_bytes,
             reserved_bytes: now.reserved_bytes,
         };
         let decision = self.policy.decide(event, books);
-        self.carry_out(&decision, reclaim, metrics)
+        self.carry_out(&decision, reclaim, shared)
     }
 
     /// Memory is short: applies rung `attempt` of the ladder and describes it. `None` after the
@@ -84,17 +85,17 @@ impl StreamingMemoryManager {
         error: &OutOfMemory,
         attempt: usize,
         reclaim: &mut dyn Reclaim,
-        metrics: &mut EngineMetrics,
+        shared: &Shared,
     ) -> Option<String> {
         if attempt == 0 {
-            metrics.out_of_memory += 1;
+            shared.metrics().out_of_memory += 1;
         }
         let event = Event::OutOfMemory {
             kind: error.kind,
             attempt,
         };
         let decision = self.policy.decide(event, Observation::default());
-        let done = self.carry_out(&decision, reclaim, metrics);
+        let done = self.carry_out(&decision, reclaim, shared);
         (!done.is_empty()).then(|| done.join(", "))
     }
 
@@ -102,7 +103,7 @@ impl StreamingMemoryManager {
         &mut self,
         decision: &Decision,
         reclaim: &mut dyn Reclaim,
-        metrics: &mut EngineMetrics,
+        shared: &Shared,
     ) -> Vec<String> {
         if decision.actions.is_empty() {
             return Vec::new();
@@ -115,8 +116,9 @@ impl StreamingMemoryManager {
         for done in &done {
             recorder.acted(microseconds, *done);
         }
-        metrics.memory = recorder.metrics();
+        let memory = recorder.metrics();
         drop(recorder);
+        shared.metrics().memory = memory;
         done.iter().map(describe).collect()
     }
 

@@ -255,7 +255,7 @@ impl Worker {
         };
         let mut reclaimer = Reclaimer::of(&mut self.pipeline, &self.shared, &self.live);
         self.manager
-            .climb(error, attempt, &mut reclaimer, &mut self.shared.metrics())
+            .climb(error, attempt, &mut reclaimer, &self.shared)
     }
 
     /// A chunk of each of these streams.
@@ -411,8 +411,7 @@ impl Worker {
         let (profile, cache_interval) = self.shared.profile();
         self.manager.configure(profile, cache_interval);
         let mut reclaimer = Reclaimer::of(&mut self.pipeline, &self.shared, &self.live);
-        self.manager
-            .event(event, &mut reclaimer, &mut self.shared.metrics())
+        self.manager.event(event, &mut reclaimer, &self.shared)
     }
 
     /// Releases everything that a stream holds, then tells its reader.

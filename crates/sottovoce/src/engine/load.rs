@@ -172,7 +172,8 @@ impl Engine {
             changed: Condvar::new(),
             metrics: Mutex::default(),
         });
-        shared.set_monitoring(shared.requests().options.enable_monitoring);
+        let monitoring = shared.requests().options.enable_monitoring;
+        shared.set_monitoring(monitoring);
         let (profile, cache_interval) = shared.profile();
         let manager = StreamingMemoryManager::new(
             shared.holdings.clone(),

@@ -87,9 +87,11 @@ impl Shared {
         let mut requests = self.requests();
         requests.closing = true;
         requests.awake = true;
-        // Dropping a job tells its reader.
-        requests.jobs.clear();
+        let jobs = std::mem::take(&mut requests.jobs);
+        drop(requests);
         self.changed.notify_all();
+        // Dropping a job tells its reader, and may unmap its voice.
+        drop(jobs);
     }
 
     /// The device is lost: refuses further requests, and ends those in the queue with the reason.

@@ -29,7 +29,8 @@ impl Pipeline {
             return Ok(prefix);
         }
         // One prefix per voice: moving a slider must not fill memory with prefixes.
-        inner.prefixes().clear();
+        let others = std::mem::take(&mut *inner.prefixes());
+        drop(others);
         self.drop_idle_prefixes(IDLE_PREFIXES_MAX);
         let conditioning = VoiceConditioning {
             speaker_embedding: inner.speaker_embedding.data(),
@@ -84,7 +85,9 @@ impl Pipeline {
             }
             idle += 1;
             if idle > kept {
-                prefixes.clear();
+                let dropped = std::mem::take(&mut *prefixes);
+                drop(prefixes);
+                drop(dropped);
             }
         }
     }

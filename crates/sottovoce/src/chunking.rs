@@ -2,9 +2,9 @@
 //! stream's options. It depends on neither the clock nor other streams, and so neither do the
 //! samples.
 
-use crate::options::FirstSound;
+use crate::options::{FirstSound, StreamOptions};
 use sottovoce_chatterbox::config::{FlowSolver, ModelConfig};
-use sottovoce_chatterbox::s3gen::FlowOptions;
+use sottovoce_chatterbox::s3gen::{Flow, FlowOptions};
 use sottovoce_chatterbox::vocoder::AHEAD_FRAMES;
 
 /// Speech tokens of the first chunk: 0.6 s, for low latency. With 10 tokens the flow sees so little
@@ -149,6 +149,25 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
+    /// The schedule of a stream in a voice with a prompt of `prompt_tokens` for the flow.
+    /// `chunk_tokens` and `context_tokens` are the most for which the engine has room.
+    pub fn of_stream(
+        config: &ModelConfig,
+        (chunk_tokens, context_tokens): (usize, usize),
+        prompt_tokens: usize,
+        options: &StreamOptions,
+    ) -> Schedule {
+        let work = Work::of(
+            config,
+            options.flow(config),
+            options.flow_prompt_tokens(prompt_tokens),
+            options.context_window.min(context_tokens),
+            Flow::look_ahead_of(&config.flow),
+        );
+        let most = options.chunk_tokens(config).min(chunk_tokens);
+        Schedule::of(&work, most, options.first_sound)
+    }
+
     /// The schedule of chunks of at most `most` tokens. A steady one is found only where the model
     /// is fast enough on the reference machine; elsewhere the early one is all there is.
     pub fn of(work: &Work, most: usize, first_sound: FirstSound) -> Schedule {

@@ -4,6 +4,7 @@
 mod change;
 mod decoding;
 mod devices;
+mod effects;
 mod handle;
 mod load;
 mod shared;

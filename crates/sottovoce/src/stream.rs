@@ -247,7 +247,8 @@ impl Stream {
         self.id
     }
 
-    /// Options of the stream that have no effect with this model.
+    /// Options given to the stream that have no effect with its model, device, voice and other
+    /// options.
     pub fn options_without_effect(&self) -> &[&'static str] {
         &self.without_effect
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sottovoce::options::{Capabilities, Domain};
 use sottovoce::{
-    Engine, EngineOptions, ModelConfig, OptionTable, Source, StreamOptions, VoiceSource,
+    Engine, EngineOptions, FirstSound, ModelConfig, OptionTable, Source, StreamOptions, VoiceSource,
 };
 
 /// One value inside an option's domain and one outside; `None` for domains that accept every text.
@@ -214,5 +214,36 @@ fn sampling_options_are_named_where_only_one_token_is_kept() {
         ..StreamOptions::default()
     };
     assert_eq!(without_effect(cold), ["top_k"]);
+    let repeats_little = StreamOptions {
+        repetition_penalty: Some(2.0),
+        ..StreamOptions::default()
+    };
+    assert_eq!(
+        without_effect(repeats_little.clone()),
+        ["repetition_penalty"],
+        "it applies to what top_k left"
+    );
+    let chosen = StreamOptions {
+        top_k: Some(5),
+        ..repeats_little
+    };
+    assert!(without_effect(chosen).is_empty());
     assert!(without_effect(StreamOptions::default()).is_empty());
+}
+
+/// pico's own voice has no prompt for the flow, and pico is steady with early chunks.
+#[test]
+fn options_are_named_that_the_voice_or_the_models_speed_leave_without_effect() {
+    let engine = Engine::load(Source::Embedded, EngineOptions::default()).unwrap();
+    let voice = engine.voice(VoiceSource::Default).unwrap();
+    let options = StreamOptions {
+        prompt_tokens: Some(10),
+        first_sound: FirstSound::Early,
+        ..StreamOptions::default()
+    };
+    let stream = engine.stream("Hi.", &voice, options).unwrap();
+    assert_eq!(
+        stream.options_without_effect(),
+        ["first_sound", "prompt_tokens"]
+    );
 }

@@ -340,6 +340,7 @@ fn options_of_text_are_told_to_have_no_effect_and_the_others_have_theirs() {
         language: Some("de".into()),
         speed: 2.0,
         chunk_size: Some(20),
+        prompt_tokens: Some(5),
         ..seeded(1)
     };
     let stream = engine.change_voice(speech(2.0), &voice, options).unwrap();

@@ -81,7 +81,7 @@ pub(crate) use note;
 /// Notes options without an effect.
 pub fn note_without_effect(options: &[&str]) {
     for option in options {
-        note!("note: {option} has no effect with this model on this device");
+        note!("note: {option} has no effect with this model, device, voice and options");
     }
 }
 

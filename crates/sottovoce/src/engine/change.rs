@@ -6,7 +6,7 @@ use crate::device;
 use crate::error::Error;
 use crate::listener::{Listener, TokenInput, TokenReceiver};
 use crate::loading::{CHANGES_NO_VOICES, tokenizer_plan};
-use crate::options::{Capabilities, OptionDescription, OptionTable, StreamOptions};
+use crate::options::StreamOptions;
 use crate::plan::{listener_bytes, reading_bytes, reading_bytes_max};
 use crate::recorded_speech::RecordedSpeech;
 use crate::stream::Stream;
@@ -16,21 +16,6 @@ use crate::worker::ChangeTokens;
 use sottovoce_chatterbox::weights::Component;
 use sottovoce_memory::stats::Bytes;
 use std::sync::Arc;
-
-/// Names of options that differ from the default and have no effect on a voice change.
-pub(super) fn without_effect(
-    options: &StreamOptions,
-    capabilities: &Capabilities,
-) -> Vec<&'static str> {
-    let default = StreamOptions::default();
-    let has_none = |option: &&OptionDescription| {
-        !StreamOptions::is_of_sound(option) || !option.has_effect(capabilities)
-    };
-    (StreamOptions::DESCRIPTIONS.iter().filter(has_none))
-        .map(|option| option.name)
-        .filter(|name| options.get(name) != default.get(name))
-        .collect()
-}
 
 impl Engine {
     /// Speaks recorded speech again in another voice, with its words and its rhythm. The recording

@@ -1,6 +1,6 @@
 //! Streams of texts, and how any stream is queued.
 
-use super::{Engine, Shared, change};
+use super::{Engine, Shared, effects};
 use crate::admission::{Refusal, WorstCase};
 use crate::error::Error;
 use crate::options::{
@@ -129,19 +129,8 @@ impl Engine {
         }
         requests.next_ticket += 1;
         let text = Arc::new(text);
-        let without_effect = match &tokens {
-            None => {
-                let t3 = &shared.model.config().t3;
-                let mut names = options.without_effect(&shared.capabilities);
-                if t3.blocks.is_none() {
-                    let sampling = options.sampling_without_effect(&t3.sampling);
-                    names.retain(|name| !sampling.contains(name));
-                    names.extend(sampling);
-                }
-                names
-            }
-            Some(_) => change::without_effect(&options, &shared.capabilities),
-        };
+        let without_effect =
+            effects::without_effect(shared, &requests.options, tokens.is_some(), voice, &options);
         requests.jobs.insert(
             ticket,
             Job {

@@ -4,7 +4,8 @@ use super::{
     CHUNK_SIZES, CONTEXT_WINDOWS, Capability, DeliveryMode, Domain, FirstSound, OptionDescription,
     SAMPLES_PER_TOKEN, WhenFull, default_chunk_size,
 };
-use sottovoce_chatterbox::config::{LetterCase, ModelConfig, SamplingConfig};
+use sottovoce_chatterbox::config::{LetterCase, ModelConfig, SamplingConfig, SamplingOrder};
+use sottovoce_chatterbox::s3gen::FlowOptions;
 use sottovoce_chatterbox::text::{Normalise, TextOptions, Unreadable};
 
 crate::options! {
@@ -128,6 +129,20 @@ impl StreamOptions {
             .unwrap_or_else(|| default_chunk_size(config))
     }
 
+    /// Steps of the flow.
+    pub(crate) fn flow(&self, config: &ModelConfig) -> FlowOptions {
+        let steps = self.flow_steps.unwrap_or(config.flow.solver.steps());
+        FlowOptions {
+            steps,
+            guided_steps: self.flow_guided_steps.unwrap_or(steps).min(steps),
+        }
+    }
+
+    /// Tokens that the flow uses of a voice's prompt of `count`.
+    pub(crate) fn flow_prompt_tokens(&self, count: usize) -> usize {
+        count.min(self.prompt_tokens.unwrap_or(usize::MAX))
+    }
+
     /// Most bytes of samples waiting for the reader, in chunks of at most `chunk_tokens`: the
     /// waiting chunks, and the one in progress.
     pub(crate) fn delivery_bytes(&self, chunk_tokens: usize) -> u64 {
@@ -152,10 +167,12 @@ impl StreamOptions {
     }
 
     /// The sampling options that change nothing with a model of these `defaults`, because only the
-    /// most likely token is kept anyway.
+    /// most likely token is kept before they apply.
     pub(crate) fn sampling_without_effect(&self, defaults: &SamplingConfig) -> Vec<&'static str> {
         let own = self.sampling(defaults);
-        let (keeps_one, is_cold) = (own.top_k == 1, own.temperature <= 0.0);
+        let is_cold = own.temperature <= 0.0;
+        let keeps_one = own.order == SamplingOrder::PenaltyLast && own.top_k == 1;
+        let penalised_late = own.order != SamplingOrder::PenaltyFirst && (is_cold || keeps_one);
         let without = [
             (
                 "temperature",
@@ -165,6 +182,11 @@ impl StreamOptions {
             ("top_k", is_cold, own.top_k != defaults.top_k),
             ("top_p", keeps_one || is_cold, own.top_p != defaults.top_p),
             ("min_p", keeps_one || is_cold, own.min_p != defaults.min_p),
+            (
+                "repetition_penalty",
+                penalised_late,
+                own.repetition_penalty != defaults.repetition_penalty,
+            ),
         ];
         (without.into_iter())
             .filter(|(_, is_without, is_changed)| *is_without && *is_changed)
@@ -202,5 +224,26 @@ impl StreamOptions {
             letter_case: self.letter_case,
             unreadable: self.unreadable,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn top_k_silences_other_sampling_options_only_where_the_sampler_has_it() {
+        let options = StreamOptions {
+            top_k: Some(1),
+            temperature: Some(0.3),
+            repetition_penalty: Some(1.9),
+            ..StreamOptions::default()
+        };
+        let of = |config: ModelConfig| options.sampling_without_effect(&config.t3.sampling);
+        assert!(of(ModelConfig::base()).is_empty());
+        assert_eq!(
+            of(ModelConfig::turbo()),
+            ["temperature", "repetition_penalty"]
+        );
     }
 }

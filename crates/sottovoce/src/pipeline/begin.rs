@@ -2,13 +2,13 @@
 
 use super::utterance::{Coming, likely_tokens, text_tokens};
 use super::{Pipeline, START_TOKENS, Utterance};
-use crate::chunking::{Schedule, Window, Work};
+use crate::chunking::{Schedule, Window};
 use crate::error::Error;
 use crate::holdings::Holdings;
 use crate::options::{Capabilities, Capability, DeliveryMode, StreamOptions};
 use crate::plan::Extent;
 use crate::voice::{Voice, VoiceInner};
-use sottovoce_chatterbox::s3gen::{FlowOptions, FlowState, FlowWindow};
+use sottovoce_chatterbox::s3gen::{FlowState, FlowWindow};
 use sottovoce_chatterbox::t3::KeyValueStore;
 use sottovoce_chatterbox::text::Script;
 use sottovoce_chatterbox::vocoder::VocoderState;
@@ -108,7 +108,7 @@ impl Pipeline {
             prompt_tokens: options.prompt_tokens.unwrap_or(usize::MAX),
             context_tokens: options.context_window.min(self.extent.context_tokens),
         };
-        let flow_options = self.flow_options(options);
+        let flow_options = options.flow(&self.config);
         Utterance {
             state: None,
             extent,
@@ -163,35 +163,11 @@ impl Pipeline {
         }
     }
 
-    pub(super) fn flow_options(&self, options: &StreamOptions) -> FlowOptions {
-        let steps = (options.flow_steps).unwrap_or(self.config.flow.solver.steps());
-        FlowOptions {
-            steps,
-            guided_steps: options.flow_guided_steps.unwrap_or(steps).min(steps),
-        }
-    }
-
     /// Chunk sizes of a stream.
     pub fn schedule(&self, voice: &Voice, options: &StreamOptions) -> Schedule {
-        let work = Work::of(
-            &self.config,
-            self.flow_options(options),
-            self.flow_prompt_tokens(voice, options),
-            options.context_window.min(self.extent.context_tokens),
-            self.flow.look_ahead(),
-        );
-        let most = options.chunk_tokens(&self.config);
-        Schedule::of(
-            &work,
-            most.min(self.extent.chunk_tokens),
-            options.first_sound,
-        )
-    }
-
-    /// Tokens of a voice's prompt that the flow uses.
-    fn flow_prompt_tokens(&self, voice: &Voice, options: &StreamOptions) -> usize {
-        let most = options.prompt_tokens.unwrap_or(usize::MAX);
-        voice.inner.flow.prompt_tokens.len().min(most)
+        let limits = (self.extent.chunk_tokens, self.extent.context_tokens);
+        let prompt_tokens = voice.inner.flow.prompt_tokens.len();
+        Schedule::of_stream(&self.config, limits, prompt_tokens, options)
     }
 
     /// Tokens of a voice's prompt that T3 uses.
@@ -215,7 +191,7 @@ impl Pipeline {
                 .unwrap_or(0),
             speech_tokens: self.extent.speech_tokens,
             voice_tokens: self.voice_tokens(inner),
-            flow_prompt_tokens: self.flow_prompt_tokens(voice, options),
+            flow_prompt_tokens: options.flow_prompt_tokens(inner.flow.prompt_tokens.len()),
             chunk_tokens: options
                 .chunk_tokens(&self.config)
                 .min(self.extent.chunk_tokens),

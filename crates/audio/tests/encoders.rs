@@ -1,4 +1,5 @@
-//! Every format is decoded again, by independent libraries (except Opus).
+//! Every format is decoded again: MP3, AAC and FLAC by other libraries than wrote them, Opus by its
+//! own here and by libopus in `opus.rs`.
 
 use sottovoce_audio::{AudioFormat, Encoder};
 use sottovoce_formats::audio::{DecodeOptions, decode};

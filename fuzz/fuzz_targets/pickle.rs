@@ -4,13 +4,13 @@
 
 use libfuzzer_sys::fuzz_target;
 use sottovoce_formats::pickle::{
-    self, Disposition, Globals, Limits, Listener, MemoUse, Parser, Step, View,
+    self, Disposition, Globals, PickleLimits, PickleListener, MemoUse, Parser, PickleStep, ValueRef,
 };
 use std::sync::Arc;
 
 fuzz_target!(|bytes: &[u8]| {
     for globals in [Globals::Refuse, Globals::Inert] {
-        let limits = Limits {
+        let limits = PickleLimits {
             memory_bytes: 1 << 20,
             globals,
         };
@@ -33,15 +33,15 @@ fuzz_target!(|bytes: &[u8]| {
 /// Gives the same answer for each item.
 struct Each(Disposition);
 
-impl Listener for Each {
-    fn item(&mut self, _: &[Step<'_>], item: View<'_>) -> Result<Disposition, String> {
+impl PickleListener for Each {
+    fn item(&mut self, _: &[PickleStep<'_>], item: ValueRef<'_>) -> Result<Disposition, String> {
         walk(item);
         Ok(self.0)
     }
 }
 
 /// Visits some thousand values, which may form cycles.
-fn walk(root: View<'_>) {
+fn walk(root: ValueRef<'_>) {
     let mut pending = vec![root];
     for _ in 0..4096 {
         let Some(view) = pending.pop() else {

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sottovoce_formats::safetensors::{Entry, Writer, read_header};
+use sottovoce_formats::safetensors::{Entry, SafetensorsWriter, read_header};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(header) = read_header(bytes) else {
@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     let metadata: Vec<(&str, &str)> = (header.metadata.iter())
         .map(|(key, value)| (key.as_str(), value.as_str()))
         .collect();
-    let mut writer = Writer::begin(Vec::new(), &entries, &metadata).unwrap();
+    let mut writer = SafetensorsWriter::begin(Vec::new(), &entries, &metadata).unwrap();
     for (name, info) in &header.tensors {
         writer.tensor(name, &bytes[info.bytes.clone()]).unwrap();
     }

@@ -10,7 +10,7 @@ use sottovoce_chatterbox::t3::sampler::Sampler;
 use sottovoce_chatterbox::t3::{T3, T3State, VoiceConditioning};
 use sottovoce_chatterbox::text::TextFrontEnd;
 use sottovoce_chatterbox::voice::PreparedVoice;
-use sottovoce_chatterbox::weights::{Component, Source, load};
+use sottovoce_chatterbox::weights::{Component, WeightSource, load};
 use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{CachePrecision, Context, Precision, Threads, Workspace};
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: alignment_heads MODEL VOICE SENTENCES".into());
     };
     let memory = Memory::host(8 << 30);
-    let source = Source::open(Path::new(model))?;
+    let source = WeightSource::open(Path::new(model))?;
     let config = source.config().clone();
     let front_end = TextFrontEnd::new(&config, &source)?;
     let mut t3 = load(&source, Component::T3, Precision::Int8, &memory, |loader| {

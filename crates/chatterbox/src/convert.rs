@@ -2,7 +2,7 @@
 
 use crate::components::{precision_within, visit};
 use crate::text::{CANGJIE_FILE, MULTILINGUAL_FILE};
-use crate::weights::{self, Component, Converted, Source, WeightsError};
+use crate::weights::{self, Component, Converted, WeightSource, WeightsError};
 use sottovoce_formats::output::{OutputFile, write_whole};
 use sottovoce_tensor::Precision;
 use std::io;
@@ -41,7 +41,7 @@ pub fn sound_precision(precision: Precision) -> Precision {
 /// # Errors
 /// As for loading, and the operating system's errors about the files.
 pub fn convert_model(
-    source: &Source,
+    source: &WeightSource,
     folder: &Path,
     precision: Precision,
 ) -> Result<Converted, WeightsError> {
@@ -92,12 +92,12 @@ pub fn convert_model(
 }
 
 /// Writes the networks that speak, T3, flow and vocoder, to one file, each at its precision in a
-/// model at `precision`. [`Source::converted`] opens it.
+/// model at `precision`. [`WeightSource::converted`] opens it.
 ///
 /// # Errors
 /// As [`convert_model`].
 pub fn convert_speaking(
-    source: &Source,
+    source: &WeightSource,
     file: &Path,
     precision: Precision,
 ) -> Result<Converted, WeightsError> {

@@ -2,7 +2,9 @@
 
 use crate::components::visit;
 use crate::config::Variant;
-use crate::weights::{Component, Source, StoredSummary, WeightsError, measure, summarise_file};
+use crate::weights::{
+    Component, StoredSummary, WeightSource, WeightsError, measure, summarise_file,
+};
 use serde::Serialize;
 use sottovoce_tensor::Precision;
 use std::collections::BTreeMap;
@@ -51,7 +53,7 @@ impl Part {
 
 impl Inspection {
     /// Describes a model.
-    pub fn of(source: &Source) -> Inspection {
+    pub fn of(source: &WeightSource) -> Inspection {
         let mut parts: Vec<Part> = (source.summaries().into_iter()).map(Part::stored).collect();
         for component in Component::ALL {
             let Some(part) = parts.iter_mut().find(|part| part.part == component.tag()) else {

@@ -3,7 +3,7 @@
 
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::weights::{
-    Component, LAYOUT_VERSION, Loader, Source, WeightsError, convert, load,
+    Component, LAYOUT_VERSION, Loader, WeightSource, WeightsError, convert, load,
 };
 use sottovoce_formats::dtype::Dtype;
 use sottovoce_formats::safetensors::{CheckedWriter, DATA_ALIGNMENT, Entry, checksum, read_header};
@@ -21,7 +21,7 @@ fn network(loader: &mut Loader<'_>) -> Result<Matrix, WeightsError> {
 fn converted(precision: Precision) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     convert(
-        &Source::synthetic(ModelConfig::tiny_turbo(), 3),
+        &WeightSource::synthetic(ModelConfig::tiny_turbo(), 3),
         &folder.path().join("model.safetensors"),
         &[(Component::Flow, precision)],
         &|_, loader| network(loader).map(drop),
@@ -35,7 +35,7 @@ fn converted(precision: Precision) -> (tempfile::TempDir, PathBuf) {
 /// What loading the folder says.
 fn refusal(folder: &Path) -> String {
     let memory = Memory::host(1 << 20);
-    let result = Source::open(folder)
+    let result = WeightSource::open(folder)
         .and_then(|source| load(&source, Component::Flow, Precision::F32, &memory, network));
     let message = result.map(drop).unwrap_err().to_string();
     assert_eq!(
@@ -110,7 +110,11 @@ fn two_networks(component: Component, loader: &mut Loader<'_>) -> Result<Vec<u8>
     Ok(values.chain(even.packed_bytes().iter().copied()).collect())
 }
 
-fn loaded(source: &Source, component: Component, memory: &Memory) -> Result<Vec<u8>, WeightsError> {
+fn loaded(
+    source: &WeightSource,
+    component: Component,
+    memory: &Memory,
+) -> Result<Vec<u8>, WeightsError> {
     let load_one = |loader: &mut Loader<'_>| two_networks(component, loader);
     Ok(load(source, component, Precision::Int8, memory, load_one)?.network)
 }
@@ -119,7 +123,7 @@ fn loaded(source: &Source, component: Component, memory: &Memory) -> Result<Vec<
 fn networks_used_in_place_have_the_bytes_of_copies_and_the_same_owner() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights.safetensors");
-    let original = Source::synthetic(ModelConfig::tiny_turbo(), 3);
+    let original = WeightSource::synthetic(ModelConfig::tiny_turbo(), 3);
     let parts = [Component::T3, Component::Flow];
     convert(
         &original,
@@ -162,11 +166,11 @@ fn networks_used_in_place_have_the_bytes_of_copies_and_the_same_owner() {
 #[test]
 fn only_converted_networks_that_nobody_else_writes_are_used_in_place() {
     let (folder, path) = converted(Precision::Int8);
-    let original = Source::synthetic(ModelConfig::tiny_turbo(), 3);
+    let original = WeightSource::synthetic(ModelConfig::tiny_turbo(), 3);
     let memory = Memory::host(1 << 20);
     for (source, in_place) in [
         (original.converted(&path).unwrap(), true),
-        (Source::open(folder.path()).unwrap(), false),
+        (WeightSource::open(folder.path()).unwrap(), false),
     ] {
         let whole = std::fs::read(&path).unwrap();
         let loaded = load(&source, Component::Flow, Precision::Int8, &memory, network);
@@ -294,14 +298,14 @@ fn a_packed_tensor_without_the_one_that_belongs_to_it_is_refused_by_name() {
     for (written, read, missing) in networks {
         let folder = tempfile::tempdir().unwrap();
         convert(
-            &Source::synthetic(ModelConfig::tiny_turbo(), 3),
+            &WeightSource::synthetic(ModelConfig::tiny_turbo(), 3),
             &folder.path().join("model.safetensors"),
             &[(Component::Flow, Precision::Int8)],
             &|_, loader| written(loader),
             &[],
         )
         .unwrap();
-        let source = Source::open(folder.path()).unwrap();
+        let source = WeightSource::open(folder.path()).unwrap();
         let memory = Memory::host(1 << 20);
         let result = load(&source, Component::Flow, Precision::F32, &memory, read);
         let message = result.map(drop).unwrap_err().to_string();
@@ -314,7 +318,7 @@ fn another_models_file_is_refused_with_both_shapes() {
     let (folder, _) = converted(Precision::Q4);
     let other = tempfile::tempdir().unwrap();
     convert(
-        &Source::synthetic(ModelConfig::tiny_turbo(), 3),
+        &WeightSource::synthetic(ModelConfig::tiny_turbo(), 3),
         &other.path().join("model.safetensors"),
         &[(Component::Flow, Precision::Q4)],
         &|_, loader| loader.matrix("flow.a.weight", [32, 32]).map(drop),

@@ -4,7 +4,7 @@
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::parity::Parity;
 use sottovoce_chatterbox::t3::{BlockDecoder, BlockPass, T3, T3Error, T3State, VoiceConditioning};
-use sottovoce_chatterbox::weights::{Component, Source, load};
+use sottovoce_chatterbox::weights::{Component, WeightSource, load};
 use sottovoce_formats::safetensors::{Header, read_header};
 use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::cpu::Cpu;
@@ -30,7 +30,7 @@ fn integers(file: &[u8], header: &Header, name: &str) -> Vec<i64> {
 
 #[test]
 fn the_same_tokens_and_logits_as_the_references_in_every_pass() {
-    let source = Source::synthetic(ModelConfig::tiny_flash(), 1);
+    let source = WeightSource::synthetic(ModelConfig::tiny_flash(), 1);
     let memory = Memory::host(1 << 30);
     let parity = Parity {
         source: &source,
@@ -77,7 +77,7 @@ struct Model {
 impl Model {
     fn load(config: &ModelConfig) -> Model {
         let memory = Memory::host(1 << 30);
-        let source = Source::synthetic(config.clone(), 1);
+        let source = WeightSource::synthetic(config.clone(), 1);
         let loaded = load(&source, Component::T3, Precision::F32, &memory, |loader| {
             T3::load(loader, &config.t3)
         });

@@ -5,10 +5,10 @@ use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::convert::convert_model;
 use sottovoce_chatterbox::parity::Parity;
 use sottovoce_chatterbox::voice::Preparer;
-use sottovoce_chatterbox::weights::Source;
+use sottovoce_chatterbox::weights::WeightSource;
 use sottovoce_formats::audio::Recording;
 use sottovoce_formats::dtype::Dtype;
-use sottovoce_formats::safetensors::{Entry, TensorInfo, Writer, read_header};
+use sottovoce_formats::safetensors::{Entry, SafetensorsWriter, TensorInfo, read_header};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{Precision, Threads};
@@ -31,7 +31,7 @@ fn noise(seconds: usize, rate: usize) -> Vec<f32> {
 fn a_converted_model_computes_what_the_original_does() {
     let samples = noise(1, 16_000);
     let entries = [Entry::new("wav_16k", Dtype::F32, &[samples.len()])];
-    let mut writer = Writer::begin(Vec::new(), &entries, &[]).unwrap();
+    let mut writer = SafetensorsWriter::begin(Vec::new(), &entries, &[]).unwrap();
     writer
         .tensor(
             "wav_16k",
@@ -44,11 +44,11 @@ fn a_converted_model_computes_what_the_original_does() {
     let inputs = writer.finish().unwrap();
     let memory = Memory::host(1 << 32);
     for config in [ModelConfig::tiny_base(), ModelConfig::tiny_turbo()] {
-        let original = Source::synthetic(config, 3);
+        let original = WeightSource::synthetic(config, 3);
         let folder = tempfile::tempdir().unwrap();
         convert_model(&original, folder.path(), Precision::Int8).unwrap();
-        let converted = Source::open(folder.path()).unwrap();
-        let compute = |source: &Source| {
+        let converted = WeightSource::open(folder.path()).unwrap();
+        let compute = |source: &WeightSource| {
             Parity {
                 source,
                 device: &cpu(),
@@ -74,12 +74,12 @@ fn bytes_of(values: &[f32]) -> Vec<u8> {
 
 #[test]
 fn inputs_that_no_output_can_be_computed_from_are_refused_by_name() {
-    let source = Source::synthetic(ModelConfig::tiny_base(), 3);
+    let source = WeightSource::synthetic(ModelConfig::tiny_base(), 3);
     let compute = |inputs: &[(&str, Dtype, &[usize], &[u8])]| -> Result<(), String> {
         let entries: Vec<Entry> = (inputs.iter())
             .map(|(name, dtype, shape, _)| Entry::new(*name, *dtype, shape))
             .collect();
-        let mut writer = Writer::begin(Vec::new(), &entries, &[]).unwrap();
+        let mut writer = SafetensorsWriter::begin(Vec::new(), &entries, &[]).unwrap();
         for (name, _, _, bytes) in inputs {
             writer.tensor(name, bytes).unwrap();
         }
@@ -139,7 +139,7 @@ fn inputs_that_no_output_can_be_computed_from_are_refused_by_name() {
 
 #[test]
 fn recordings_without_a_voice_are_refused_with_the_reason() {
-    let source = Source::synthetic(ModelConfig::tiny_turbo(), 3);
+    let source = WeightSource::synthetic(ModelConfig::tiny_turbo(), 3);
     let memory = Memory::host(1 << 32);
     let preparer = Preparer::new(&source, &memory).unwrap();
     let refused = |samples: Vec<f32>| {
@@ -162,7 +162,7 @@ fn recordings_without_a_voice_are_refused_with_the_reason() {
 #[test]
 fn a_prepared_voice_has_the_models_sizes_and_its_networks_are_given_back() {
     let config = ModelConfig::tiny_turbo();
-    let source = Source::synthetic(config.clone(), 3);
+    let source = WeightSource::synthetic(config.clone(), 3);
     let memory = Memory::host(1 << 32);
     let preparer = Preparer::new(&source, &memory).unwrap();
     let voice = preparer
@@ -200,7 +200,7 @@ fn the_voice_networks_give_the_references_outputs() {
         ModelConfig::tiny_base().to_json(),
     )
     .unwrap();
-    let source = Source::open(folder.path()).unwrap();
+    let source = WeightSource::open(folder.path()).unwrap();
     let memory = Memory::host(1 << 32);
     let parity = Parity {
         source: &source,
@@ -249,9 +249,9 @@ fn a_model_without_networks_for_voices_is_converted_without_them() {
         env!("CARGO_MANIFEST_DIR"),
         "/../sottovoce/assets/pico/model.safetensors"
     );
-    let source = Source::open(pico.as_ref()).unwrap();
+    let source = WeightSource::open(pico.as_ref()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let converted = convert_model(&source, folder.path(), Precision::Int8).unwrap();
     assert_eq!(converted.tensors, source.tensor_names().count());
-    Source::open(folder.path()).unwrap();
+    WeightSource::open(folder.path()).unwrap();
 }

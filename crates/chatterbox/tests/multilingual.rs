@@ -5,7 +5,7 @@ use serde::Deserialize;
 use sottovoce_chatterbox::config::{LetterCase, ModelConfig, Variant};
 use sottovoce_chatterbox::parity::Parity;
 use sottovoce_chatterbox::text::{LANGUAGES, Normalise, TextFrontEnd, TextOptions, Unreadable};
-use sottovoce_chatterbox::weights::Source;
+use sottovoce_chatterbox::weights::WeightSource;
 use sottovoce_formats::safetensors::read_header;
 use sottovoce_memory::Memory;
 use sottovoce_tensor::cpu::Cpu;
@@ -76,7 +76,7 @@ fn every_line_of_a_file_gets_the_references_ids() {
 #[test]
 fn the_same_logits_and_mel_as_the_references() {
     let fixture = include_bytes!("fixtures/t3_multilingual.safetensors");
-    let source = Source::synthetic(ModelConfig::tiny_multilingual(), 1);
+    let source = WeightSource::synthetic(ModelConfig::tiny_multilingual(), 1);
     let parity = Parity {
         source: &source,
         device: &Cpu::new(Threads::new(1)),

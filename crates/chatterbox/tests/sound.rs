@@ -7,7 +7,7 @@ use sottovoce_chatterbox::config::{
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow, Rendering};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::voice::Preparer;
-use sottovoce_chatterbox::weights::{Component, Source, load};
+use sottovoce_chatterbox::weights::{Component, WeightSource, load};
 use sottovoce_formats::safetensors::{Header, read_header};
 use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::cpu::Cpu;
@@ -22,7 +22,7 @@ const BANDS: usize = 80;
 struct Fixture {
     bytes: Vec<u8>,
     header: Header,
-    model: Source,
+    model: WeightSource,
     _folder: tempfile::TempDir,
 }
 
@@ -38,7 +38,7 @@ impl Fixture {
         std::fs::write(folder.path().join("config.json"), config.to_json()).unwrap();
         Fixture {
             header: read_header(&bytes).unwrap(),
-            model: Source::open(folder.path()).unwrap(),
+            model: WeightSource::open(folder.path()).unwrap(),
             bytes,
             _folder: folder,
         }
@@ -117,7 +117,7 @@ fn with_context<R>(work: impl FnOnce(&Context<'_>) -> R) -> R {
     work(&Context::new(&workspace, &cpu))
 }
 
-fn load_flow(source: &Source, precision: Precision, memory: &Memory) -> Flow {
+fn load_flow(source: &WeightSource, precision: Precision, memory: &Memory) -> Flow {
     let config = source.config().flow;
     let loaded = load(source, Component::Flow, precision, memory, |loader| {
         Flow::load(loader, &config)
@@ -190,7 +190,7 @@ fn a_recording_gives_the_references_tokens_and_mel() {
     let fixture = Fixture {
         header: read_header(&bytes).unwrap(),
         bytes,
-        model: Source::synthetic(ModelConfig::tiny_base(), 1),
+        model: WeightSource::synthetic(ModelConfig::tiny_base(), 1),
         _folder: tempfile::tempdir().unwrap(),
     };
     let memory = Memory::host(1 << 30);
@@ -352,7 +352,7 @@ fn the_flow_chunk_by_chunk_ends_near_the_whole_and_does_not_depend_on_the_chunks
 #[test]
 fn a_chunk_sees_as_much_of_the_prompt_and_takes_as_many_steps_as_it_is_told() {
     let config = ModelConfig::tiny_base();
-    let source = Source::synthetic(config.clone(), 5);
+    let source = WeightSource::synthetic(config.clone(), 5);
     let memory = Memory::host(1 << 30);
     let flow = load_flow(&source, Precision::F32, &memory);
     let voice = random_voice(&config, 20, &memory);
@@ -400,7 +400,7 @@ fn streams_rendered_together_have_the_frames_that_each_has_alone() {
         context_tokens: 10,
     };
     for config in [ModelConfig::tiny_base(), ModelConfig::tiny_turbo()] {
-        let source = Source::synthetic(config.clone(), 5);
+        let source = WeightSource::synthetic(config.clone(), 5);
         let memory = Memory::host(1 << 30);
         let flow = load_flow(&source, Precision::F32, &memory);
         let options = FlowOptions::of(&config.flow);

@@ -3,7 +3,7 @@
 
 use sottovoce_chatterbox::config::{AttentionHead, ModelConfig};
 use sottovoce_chatterbox::t3::{KeyValueStore, T3, T3Error, T3State, VoiceConditioning};
-use sottovoce_chatterbox::weights::{Component, Source, load};
+use sottovoce_chatterbox::weights::{Component, WeightSource, load};
 use sottovoce_formats::safetensors::read_header;
 use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::cpu::Cpu;
@@ -67,7 +67,7 @@ impl Model {
         cache: CachePrecision,
     ) -> Model {
         let memory = Memory::host(6 << 30);
-        let source = Source::synthetic(config.clone(), seed);
+        let source = WeightSource::synthetic(config.clone(), seed);
         let loaded = load(&source, Component::T3, precision, &memory, |loader| {
             T3::load(loader, &config.t3)
         });

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use sottovoce_chatterbox::config::{ModelConfig, VocoderConfig};
 use sottovoce_chatterbox::vocoder::Vocoder;
-use sottovoce_chatterbox::weights::{Component, Source, load};
+use sottovoce_chatterbox::weights::{Component, WeightSource, load};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{Context, Noise, Precision, Threads, Workspace};
@@ -58,7 +58,7 @@ fn samples(config: &VocoderConfig, border: usize, disturbed: usize) -> Vec<f32> 
         ..ModelConfig::tiny_turbo()
     };
     let memory = Memory::host(1 << 26);
-    let source = Source::synthetic(model, 7);
+    let source = WeightSource::synthetic(model, 7);
     let vocoder = load(
         &source,
         Component::Vocoder,

@@ -6,7 +6,7 @@
 
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::watermark::{MarkState, Marker, Perth, PerthConfig};
-use sottovoce_chatterbox::weights::{Component, Source, load};
+use sottovoce_chatterbox::weights::{Component, WeightSource, load};
 use sottovoce_formats::safetensors::{Header, read_header};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::cpu::Cpu;
@@ -59,8 +59,8 @@ struct Outputs {
 }
 
 /// The weights, beside a model that does not matter.
-fn source(weights: &Path) -> Source {
-    let model = Source::synthetic(ModelConfig::tiny_turbo(), 1);
+fn source(weights: &Path) -> WeightSource {
+    let model = WeightSource::synthetic(ModelConfig::tiny_turbo(), 1);
     model.beside(weights).unwrap()
 }
 

@@ -3,10 +3,10 @@
 
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::weights::{
-    Component, Conv1dSizes, Loader, Source, WeightsError, convert, load, measure,
+    Component, Conv1dSizes, Loader, WeightSource, WeightsError, convert, load, measure,
 };
 use sottovoce_formats::dtype::Dtype;
-use sottovoce_formats::safetensors::{Entry, Writer};
+use sottovoce_formats::safetensors::{Entry, SafetensorsWriter};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::{Linear, Matrix, Precision};
 use std::path::Path;
@@ -19,7 +19,7 @@ fn write_model(folder: &Path, tensors: &[Stored<'_>]) {
         .map(|(name, shape, _)| Entry::new(*name, Dtype::F32, shape))
         .collect();
     let file = std::fs::File::create(folder.join("model.safetensors")).unwrap();
-    let mut writer = Writer::begin(file, &entries, &[]).unwrap();
+    let mut writer = SafetensorsWriter::begin(file, &entries, &[]).unwrap();
     for (name, _, values) in tensors {
         let bytes: Vec<u8> = values
             .iter()
@@ -49,7 +49,7 @@ fn rows(matrix: &Matrix) -> Vec<Vec<f32>> {
         .collect()
 }
 
-fn model() -> (tempfile::TempDir, Source) {
+fn model() -> (tempfile::TempDir, WeightSource) {
     let folder = tempfile::tempdir().unwrap();
     write_model(
         folder.path(),
@@ -76,7 +76,7 @@ fn model() -> (tempfile::TempDir, Source) {
             ("flow.norm.num_batches_tracked", &[1], vec![0.0]),
         ],
     );
-    let source = Source::open(folder.path()).unwrap();
+    let source = WeightSource::open(folder.path()).unwrap();
     (folder, source)
 }
 
@@ -140,7 +140,7 @@ fn a_weight_that_is_not_a_number_is_refused_by_name() {
         folder.path(),
         &[("flow.a.weight", &[1, 2], vec![0.0, f32::NAN])],
     );
-    let source = Source::open(folder.path()).unwrap();
+    let source = WeightSource::open(folder.path()).unwrap();
     let memory = Memory::host(1 << 20);
     let result = load(
         &source,
@@ -164,19 +164,19 @@ fn a_weight_that_is_not_a_number_is_refused_by_name() {
 #[test]
 fn folders_and_files_without_a_model_are_refused_with_what_was_expected() {
     let folder = tempfile::tempdir().unwrap();
-    let message = Source::open(folder.path()).unwrap_err().to_string();
+    let message = WeightSource::open(folder.path()).unwrap_err().to_string();
     assert!(message.contains("t3_cfg.safetensors"), "{message}");
-    let missing = Source::open(&folder.path().join("none"))
+    let missing = WeightSource::open(&folder.path().join("none"))
         .unwrap_err()
         .to_string();
     assert!(missing.contains("none"), "{missing}");
     std::fs::write(folder.path().join("t3_cfg.safetensors"), b"short").unwrap();
-    let message = Source::open(folder.path()).unwrap_err().to_string();
+    let message = WeightSource::open(folder.path()).unwrap_err().to_string();
     assert!(message.contains("s3gen.safetensors"), "{message}");
     for file in ["s3gen.pt", "ve.safetensors"] {
         std::fs::write(folder.path().join(file), b"PK\x03\x04 nothing more").unwrap();
     }
-    let message = Source::open(folder.path()).unwrap_err().to_string();
+    let message = WeightSource::open(folder.path()).unwrap_err().to_string();
     assert!(
         message.contains("t3_cfg.safetensors") && message.contains("too short"),
         "{message}"
@@ -186,7 +186,7 @@ fn folders_and_files_without_a_model_are_refused_with_what_was_expected() {
         b"\x80\x02}.......",
     )
     .unwrap();
-    let message = Source::open(folder.path()).unwrap_err().to_string();
+    let message = WeightSource::open(folder.path()).unwrap_err().to_string();
     assert!(message.contains("bare pickle"), "{message}");
 }
 
@@ -194,7 +194,7 @@ fn folders_and_files_without_a_model_are_refused_with_what_was_expected() {
 fn a_vector_that_is_not_a_number_is_not_converted() {
     let folder = tempfile::tempdir().unwrap();
     write_model(folder.path(), &[("flow.a", &[2], vec![0.0, f32::NAN])]);
-    let source = Source::open(folder.path()).unwrap();
+    let source = WeightSource::open(folder.path()).unwrap();
     let out = tempfile::tempdir().unwrap();
     let load = |_, loader: &mut Loader<'_>| loader.vector("flow.a", 2).map(drop);
     let components = [(Component::Flow, Precision::F32)];
@@ -214,7 +214,7 @@ fn a_vector_that_is_not_a_number_is_not_converted() {
 fn what_is_no_file_is_refused_before_it_is_read() {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/dev/zero", folder.path().join("config.json")).unwrap();
-    let message = Source::open(folder.path()).unwrap_err().to_string();
+    let message = WeightSource::open(folder.path()).unwrap_err().to_string();
     assert!(
         message.contains("config.json") && message.contains("device"),
         "{message}"
@@ -248,7 +248,7 @@ fn a_converted_model_loads_as_the_original_does() {
         )
         .unwrap();
         assert_eq!(converted.tensors, 6);
-        let source = Source::open(target.path()).unwrap();
+        let source = WeightSource::open(target.path()).unwrap();
         assert_eq!(source.config(), &ModelConfig::tiny_turbo());
         assert_eq!(
             source.text_file("tokenizer.json").unwrap().as_deref(),
@@ -267,7 +267,7 @@ fn a_converted_model_loads_as_the_original_does() {
 
 #[test]
 fn a_synthetic_source_has_every_tensor() {
-    let source = Source::synthetic(ModelConfig::tiny_turbo(), 7);
+    let source = WeightSource::synthetic(ModelConfig::tiny_turbo(), 7);
     let memory = Memory::host(1 << 20);
     let network = |loader: &mut Loader<'_>| loader.conv1d("flow.any", Conv1dSizes::new(4, 3, 5));
     let one = load(&source, Component::Flow, Precision::F32, &memory, network).unwrap();

@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_millis(400);
 
 /// Why reading a text failed.
-pub type Failure = Box<dyn Error + Send + Sync>;
+pub type ReadFailure = Box<dyn Error + Send + Sync>;
 
 /// A text to be spoken.
 pub enum SpokenText {
@@ -81,7 +81,7 @@ impl ArrivingText {
     ///
     /// # Errors
     /// If standard input cannot be read, or its encoding is unknown.
-    fn piece(&mut self) -> Result<Option<String>, Failure> {
+    fn piece(&mut self) -> Result<Option<String>, ReadFailure> {
         if self.ended {
             return Ok(None);
         }
@@ -151,7 +151,7 @@ impl ArrivingText {
     ///
     /// # Errors
     /// As [`beginning`](Self::beginning). The text is finished nevertheless.
-    pub fn pass_on(mut self, beginning: &str, writer: &TextWriter) -> Result<(), Failure> {
+    pub fn pass_on(mut self, beginning: &str, writer: &TextWriter) -> Result<(), ReadFailure> {
         let mut ended = ends_sentence(beginning).unwrap_or(false);
         let (sender, pieces) = sync_channel(1);
         let thread = std::thread::Builder::new().name("standard input".into());

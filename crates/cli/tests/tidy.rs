@@ -355,3 +355,73 @@ fn every_place_names_the_same_version() {
         "CHANGELOG.md begins with {newest}"
     );
 }
+
+/// Names that each module may have: a command's arguments, a crate's error.
+const OWN_NAMES: [&str; 2] = ["Arguments", "Error"];
+
+/// The public types of a source file, as `struct`, `enum`, `trait`, `type` or `union` at its top.
+fn public_types(text: &str) -> impl Iterator<Item = &str> {
+    const KINDS: [&str; 5] = ["struct ", "enum ", "trait ", "type ", "union "];
+    text.lines().filter_map(|line| {
+        let rest = line.strip_prefix("pub ")?;
+        let rest = rest.strip_prefix("unsafe ").unwrap_or(rest);
+        let name = KINDS.iter().find_map(|kind| rest.strip_prefix(kind))?;
+        name.split(|letter: char| !letter.is_alphanumeric()).next()
+    })
+}
+
+#[test]
+fn a_public_types_name_means_one_thing() {
+    assert_eq!(
+        public_types(
+            "pub struct A;\npub(crate) struct B;\npub unsafe trait C<'a> {\n    pub type D"
+        )
+        .collect::<Vec<_>>(),
+        ["A", "C"]
+    );
+    let mut places: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for entry in std::fs::read_dir(root().join("crates")).unwrap() {
+        let folder = entry.unwrap().path();
+        // The package's classes are the engine's in Python, and the stand-in has CUDA's words.
+        let others_words = ["python", "cuda-stand-in"].map(|name| root().join("crates").join(name));
+        if others_words.contains(&folder) {
+            continue;
+        }
+        let mut found = Vec::new();
+        sources(&folder.join("src"), &["rs"], &mut found);
+        for file in found {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for name in public_types(&text) {
+                places
+                    .entry(name.to_owned())
+                    .or_default()
+                    .push(file.clone());
+            }
+        }
+    }
+    assert!(places.len() > 300, "only {} types were found", places.len());
+    let twice: Vec<_> = (places.iter())
+        .filter(|(name, files)| files.len() > 1 && !OWN_NAMES.contains(&name.as_str()))
+        .collect();
+    assert!(twice.is_empty(), "one name for several types: {twice:#?}");
+}
+
+#[test]
+fn versions_of_libraries_stand_in_one_place() {
+    for entry in std::fs::read_dir(root().join("crates")).unwrap() {
+        let manifest = entry.unwrap().path().join("Cargo.toml");
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        let mut dependencies = false;
+        for line in text.lines() {
+            if line.starts_with('[') {
+                dependencies = line.ends_with("dependencies]");
+            }
+            let states = dependencies && !line.starts_with('#') && line.contains('=');
+            assert!(
+                !states || line.contains("workspace = true"),
+                "{}: the version belongs into the workspace's Cargo.toml: {line}",
+                manifest.display()
+            );
+        }
+    }
+}

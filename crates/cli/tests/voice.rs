@@ -2,7 +2,7 @@
 
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::convert::convert_model;
-use sottovoce_chatterbox::weights::Source;
+use sottovoce_chatterbox::weights::WeightSource;
 use sottovoce_tensor::Precision;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -80,7 +80,7 @@ fn write_recording(path: &Path, seconds: u32) {
 fn a_recording_is_spoken_again_in_another_voice() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let source = Source::synthetic(ModelConfig::tiny_turbo(), 1);
+    let source = WeightSource::synthetic(ModelConfig::tiny_turbo(), 1);
     convert_model(&source, &folder.path().join("model"), Precision::F32).unwrap();
     write_recording(&folder.path().join("talk.wav"), 3);
     write_recording(&folder.path().join("her.wav"), 6);

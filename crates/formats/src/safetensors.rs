@@ -8,7 +8,7 @@
 //!
 //! let scale = 0.5f32.to_le_bytes();
 //! let entries = [safetensors::Entry::new("scale", Dtype::F32, &[1])];
-//! let mut writer = safetensors::Writer::begin(Vec::new(), &entries, &[])?;
+//! let mut writer = safetensors::SafetensorsWriter::begin(Vec::new(), &entries, &[])?;
 //! writer.tensor("scale", &scale)?;
 //! let file = writer.finish()?;
 //! let header = safetensors::read_header(&file)?;
@@ -313,14 +313,14 @@ impl Entry {
 }
 
 /// Writes a file tensor by tensor, so that only one needs to be in memory.
-pub struct Writer<'e, W: Write> {
+pub struct SafetensorsWriter<'e, W: Write> {
     sink: W,
     remaining: std::slice::Iter<'e, Entry>,
     /// Where the digits of checksums begin, counted from the start of the file.
     checksums_at: Option<u64>,
 }
 
-impl<'e, W: Write> Writer<'e, W> {
+impl<'e, W: Write> SafetensorsWriter<'e, W> {
     /// Writes the header of a file with `entries`, in their order.
     ///
     /// # Errors
@@ -329,17 +329,17 @@ impl<'e, W: Write> Writer<'e, W> {
         sink: W,
         entries: &'e [Entry],
         metadata: &[(&str, &str)],
-    ) -> io::Result<Writer<'e, W>> {
-        Writer::begin_aligned(sink, entries, metadata, DATA_ALIGNMENT)
+    ) -> io::Result<SafetensorsWriter<'e, W>> {
+        SafetensorsWriter::begin_aligned(sink, entries, metadata, DATA_ALIGNMENT)
     }
 
-    /// As [`Writer::begin`]; the data begins at a multiple of `alignment` bytes, a power of two.
+    /// As [`SafetensorsWriter::begin`]; the data begins at a multiple of `alignment` bytes, a power of two.
     fn begin_aligned(
         mut sink: W,
         entries: &'e [Entry],
         metadata: &[(&str, &str)],
         alignment: usize,
-    ) -> io::Result<Writer<'e, W>> {
+    ) -> io::Result<SafetensorsWriter<'e, W>> {
         #[derive(Serialize)]
         struct Written<'a> {
             dtype: &'a str,
@@ -374,7 +374,7 @@ impl<'e, W: Write> Writer<'e, W> {
             .windows(key.len())
             .position(|window| window == key.as_bytes());
         let checksums_at = found.map(|at| (LENGTH_BYTES + at + key.len()) as u64);
-        Ok(Writer {
+        Ok(SafetensorsWriter {
             sink,
             remaining: entries.iter(),
             checksums_at,
@@ -416,16 +416,16 @@ impl<'e, W: Write> Writer<'e, W> {
     }
 }
 
-/// A [`Writer`] that gives each tensor a checksum. The header is written first, so the sink must be
+/// A [`SafetensorsWriter`] that gives each tensor a checksum. The header is written first, so the sink must be
 /// able to go back to it.
 pub struct CheckedWriter<'e, W: Write + Seek> {
-    writer: Writer<'e, W>,
+    writer: SafetensorsWriter<'e, W>,
     start: u64,
     digits: String,
 }
 
 impl<'e, W: Write + Seek> CheckedWriter<'e, W> {
-    /// As [`Writer::begin`]; the data begins at a multiple of `alignment` bytes, a power of two and
+    /// As [`SafetensorsWriter::begin`]; the data begins at a multiple of `alignment` bytes, a power of two and
     /// at least [`DATA_ALIGNMENT`].
     ///
     /// # Errors
@@ -440,16 +440,16 @@ impl<'e, W: Write + Seek> CheckedWriter<'e, W> {
         let blank = "0".repeat(entries.len() * CHECKSUM_DIGITS);
         let metadata = [metadata, &[(CHECKSUMS, &blank)]].concat();
         Ok(CheckedWriter {
-            writer: Writer::begin_aligned(sink, entries, &metadata, alignment)?,
+            writer: SafetensorsWriter::begin_aligned(sink, entries, &metadata, alignment)?,
             start,
             digits: String::new(),
         })
     }
 
-    /// As [`Writer::tensor`].
+    /// As [`SafetensorsWriter::tensor`].
     ///
     /// # Errors
-    /// As [`Writer::tensor`].
+    /// As [`SafetensorsWriter::tensor`].
     pub fn tensor(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.writer.tensor(name, bytes)?;
         self.digits.push_str(&format!("{:08x}", checksum(bytes)));
@@ -459,7 +459,7 @@ impl<'e, W: Write + Seek> CheckedWriter<'e, W> {
     /// Ends the file and gives the sink back, at the end of the file.
     ///
     /// # Errors
-    /// As [`Writer::finish`].
+    /// As [`SafetensorsWriter::finish`].
     pub fn finish(self) -> io::Result<W> {
         let at = self.writer.checksums_at;
         let mut sink = self.writer.finish()?;

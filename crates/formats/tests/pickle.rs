@@ -2,15 +2,15 @@
 
 use proptest::prelude::*;
 use sottovoce_formats::pickle::{
-    self, Disposition, Globals, Limits, Listener, MemoUse, Node, Parser, PickleErrorKind, Step,
-    Value, View, Writer,
+    self, Disposition, Globals, MemoUse, Node, Parser, PickleErrorKind, PickleLimits,
+    PickleListener, PickleStep, PickleWriter, Value, ValueRef,
 };
 use std::sync::Arc;
 
-fn inert() -> Limits {
-    Limits {
+fn inert() -> PickleLimits {
+    PickleLimits {
         globals: Globals::Inert,
-        ..Limits::default()
+        ..PickleLimits::default()
     }
 }
 
@@ -23,7 +23,7 @@ const CODE: [&[u8]; 2] = [
 #[test]
 fn code_is_refused_by_default_and_named() {
     for file in CODE {
-        let error = pickle::read(file, &Limits::default()).unwrap_err();
+        let error = pickle::read(file, &PickleLimits::default()).unwrap_err();
         assert!(
             matches!(&error.kind, PickleErrorKind::GlobalRefused(name) if name == "os.system"),
             "{error}"
@@ -41,7 +41,7 @@ fn code_can_be_read_as_inert_values() {
             Some(("os", "system"))
         );
         let mut arguments = document.root().at(call.arguments).items().unwrap();
-        assert_eq!(arguments.next().and_then(View::text), Some("true"));
+        assert_eq!(arguments.next().and_then(ValueRef::text), Some("true"));
     }
 }
 
@@ -55,7 +55,7 @@ fn an_ordered_dictionary_keeps_its_entries_and_persistent_ids_their_value() {
     let parts: Vec<_> = id.items().unwrap().collect();
     assert_eq!(parts[0].text(), Some("storage"));
     assert_eq!(parts[1].integer(), Some(3));
-    assert!(pickle::read(&file[..], &Limits::default()).is_err());
+    assert!(pickle::read(&file[..], &PickleLimits::default()).is_err());
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn integers_of_every_width_are_exact() {
         (b"I01\n.", Some(1), Some(1)),
     ];
     for (file, signed, unsigned) in rows {
-        let document = pickle::read(file, &Limits::default()).unwrap();
+        let document = pickle::read(file, &PickleLimits::default()).unwrap();
         assert_eq!(document.root().integer(), signed, "{file:?}");
         assert_eq!(document.root().unsigned(), unsigned, "{file:?}");
     }
@@ -106,7 +106,7 @@ fn errors_of_malformed_pickles_name_the_problem_and_its_offset() {
         (b"S'open\n", "malformed string (byte 0)"),
     ];
     for (file, expected) in rows {
-        match pickle::read(file, &Limits::default()) {
+        match pickle::read(file, &PickleLimits::default()) {
             Ok(_) => assert_eq!(expected, "", "{file:?} was read"),
             Err(error) => assert_eq!(error.to_string(), format!("pickle: {expected}")),
         }
@@ -123,7 +123,7 @@ fn a_claimed_length_allocates_nothing() {
         b"X\x00\x00\x00\x70",
     ];
     for file in rows {
-        let error = pickle::read(file, &Limits::default()).unwrap_err();
+        let error = pickle::read(file, &PickleLimits::default()).unwrap_err();
         assert!(
             matches!(
                 error.kind,
@@ -136,9 +136,9 @@ fn a_claimed_length_allocates_nothing() {
 
 #[test]
 fn memory_stays_within_the_limit() {
-    let limits = Limits {
+    let limits = PickleLimits {
         memory_bytes: 1 << 20,
-        ..Limits::default()
+        ..PickleLimits::default()
     };
     let mut rows = Vec::new();
     for opcode in [
@@ -174,7 +174,7 @@ fn memory_stays_within_the_limit() {
 fn deep_nesting_and_repeated_sharing_need_no_stack_and_no_copies() {
     let depth = 100_000;
     let deep = [&b"]".repeat(depth)[..], &b"a".repeat(depth - 1), b"."].concat();
-    let document = pickle::read(&deep[..], &Limits::default()).unwrap();
+    let document = pickle::read(&deep[..], &PickleLimits::default()).unwrap();
     assert_eq!(document.root().items().unwrap().len(), 1);
     drop(document);
     // Each list holds the previous one twice: 2^60 items if anything copied.
@@ -183,13 +183,13 @@ fn deep_nesting_and_repeated_sharing_need_no_stack_and_no_copies() {
         doubling.extend([b']', 0x94, b'(', b'h', level, b'h', level, b'e']);
     }
     doubling.push(b'.');
-    let document = pickle::read(&doubling[..], &Limits::default()).unwrap();
+    let document = pickle::read(&doubling[..], &PickleLimits::default()).unwrap();
     assert_eq!(document.root().items().unwrap().len(), 2);
 }
 
 #[test]
 fn a_list_may_contain_itself() {
-    let document = pickle::read(&b"]\x94h\x00a."[..], &Limits::default()).unwrap();
+    let document = pickle::read(&b"]\x94h\x00a."[..], &PickleLimits::default()).unwrap();
     let inner = document.root().items().unwrap().next().unwrap();
     assert_eq!(inner.value(), document.root().value());
 }
@@ -199,10 +199,10 @@ struct Sum {
     paths: Vec<String>,
 }
 
-impl Listener for &mut Sum {
-    fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String> {
+impl PickleListener for &mut Sum {
+    fn item(&mut self, path: &[PickleStep<'_>], item: ValueRef<'_>) -> Result<Disposition, String> {
         self.paths.push(format!("{path:?}"));
-        self.total += item.entry("n").and_then(View::integer).ok_or("no n")?;
+        self.total += item.entry("n").and_then(ValueRef::integer).ok_or("no n")?;
         Ok(Disposition::HandOver)
     }
 }
@@ -210,7 +210,7 @@ impl Listener for &mut Sum {
 #[test]
 fn a_listener_sees_items_in_order_and_frees_them() {
     let mut file = Vec::new();
-    let mut writer = Writer::new(&mut file).unwrap();
+    let mut writer = PickleWriter::new(&mut file).unwrap();
     writer.begin_dictionary().unwrap();
     writer.text("first").unwrap();
     writer.unsigned(1 << 63).unwrap();
@@ -230,9 +230,9 @@ fn a_listener_sees_items_in_order_and_frees_them() {
         paths: Vec::new(),
     };
     // All 50,000 dictionaries at once would need more than twice this.
-    let limits = Limits {
+    let limits = PickleLimits {
         memory_bytes: 1 << 20,
-        ..Limits::default()
+        ..PickleLimits::default()
     };
     let uses = MemoUse::scan(&file[..]).map(Arc::new);
     let document = Parser::new(&file[..], &limits, &mut sum, uses)
@@ -269,7 +269,7 @@ fn a_dropped_item_survives_while_the_memo_refers_to_it() {
                 total: 0,
                 paths: Vec::new(),
             };
-            let document = Parser::new(file, &Limits::default(), &mut sum, uses)
+            let document = Parser::new(file, &PickleLimits::default(), &mut sum, uses)
                 .finish()
                 .unwrap();
             assert_eq!(sum.total, total);
@@ -277,7 +277,7 @@ fn a_dropped_item_survives_while_the_memo_refers_to_it() {
             if is_list {
                 assert_eq!(root.items().unwrap().len(), 0);
             } else {
-                assert_eq!(root.entry("n").and_then(View::integer), Some(1));
+                assert_eq!(root.entry("n").and_then(ValueRef::integer), Some(1));
             }
         }
     }
@@ -288,12 +288,12 @@ fn memo_entries_may_be_numbered_out_of_order() {
     // ['a', 'b', 'a']: stored as 7 and 3.
     let file = b"(X\x01\0\0\0aq\x07X\x01\0\0\0bq\x03h\x07l.";
     assert!(MemoUse::scan(&file[..]).is_none());
-    let document = pickle::read(&file[..], &Limits::default()).unwrap();
+    let document = pickle::read(&file[..], &PickleLimits::default()).unwrap();
     let texts: Vec<_> = document
         .root()
         .items()
         .unwrap()
-        .filter_map(View::text)
+        .filter_map(ValueRef::text)
         .collect();
     assert_eq!(texts, ["a", "b", "a"]);
 }
@@ -318,9 +318,9 @@ fn objects_shared_by_items_are_freed_after_the_last_use() {
         file.extend(item(1 + 5 * index));
     }
     file.extend(b"e.");
-    let limits = Limits {
+    let limits = PickleLimits {
         memory_bytes: 256 << 10,
-        ..Limits::default()
+        ..PickleLimits::default()
     };
     let mut sum = Sum {
         total: 0,
@@ -345,10 +345,10 @@ fn objects_shared_by_items_are_freed_after_the_last_use() {
 #[test]
 fn several_pickles_in_a_row_are_read_one_by_one() {
     let file = b"K\x01.\x80\x02K\x02.";
-    let first = pickle::read(&file[..], &Limits::default()).unwrap();
+    let first = pickle::read(&file[..], &PickleLimits::default()).unwrap();
     assert_eq!(first.root().value(), Value::Integer(1));
     let rest = &file[first.encoded_bytes() as usize..];
-    let second = pickle::read(rest, &Limits::default()).unwrap();
+    let second = pickle::read(rest, &PickleLimits::default()).unwrap();
     assert_eq!(second.root().value(), Value::Integer(2));
 }
 
@@ -361,13 +361,13 @@ fn strings_of_old_protocols_are_decoded() {
         (b"\x8c\x03a\xff\x62.", Node::Text("a\u{fffd}b".into())),
     ];
     for (file, expected) in rows {
-        let document = pickle::read(file, &Limits::default()).unwrap();
+        let document = pickle::read(file, &PickleLimits::default()).unwrap();
         assert_eq!(document.root().node(), Some(&expected));
     }
 }
 
 /// A value as plain text, to compare documents with different node ids.
-fn plain_text(view: View<'_>) -> String {
+fn plain_text(view: ValueRef<'_>) -> String {
     if let Some(items) = view.items() {
         let items: Vec<String> = items.map(plain_text).collect();
         return format!("[{}]", items.join(" "));
@@ -383,8 +383,8 @@ fn plain_text(view: View<'_>) -> String {
 /// Keeps every item.
 struct Keep;
 
-impl Listener for Keep {
-    fn item(&mut self, _: &[Step<'_>], _: View<'_>) -> Result<Disposition, String> {
+impl PickleListener for Keep {
+    fn item(&mut self, _: &[PickleStep<'_>], _: ValueRef<'_>) -> Result<Disposition, String> {
         Ok(Disposition::Keep)
     }
 }
@@ -421,10 +421,10 @@ proptest! {
             }
         }
         file.push(b'.');
-        let plain = pickle::read(&file[..], &Limits::default()).unwrap();
+        let plain = pickle::read(&file[..], &PickleLimits::default()).unwrap();
         let uses = MemoUse::scan(&file[..]).map(Arc::new);
         prop_assert!(uses.is_some());
-        let knowing = Parser::new(&file[..], &Limits::default(), Keep, uses).finish().unwrap();
+        let knowing = Parser::new(&file[..], &PickleLimits::default(), Keep, uses).finish().unwrap();
         prop_assert_eq!(plain_text(plain.root()), plain_text(knowing.root()));
     }
 }

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use sottovoce_formats::dtype::Dtype;
-use sottovoce_formats::safetensors::{CheckedWriter, Entry, SafetensorsError, Writer, read_header};
+use sottovoce_formats::safetensors::{
+    CheckedWriter, Entry, SafetensorsError, SafetensorsWriter, read_header,
+};
 
 fn with_header(json: &str, data: usize) -> Vec<u8> {
     let mut file = (json.len() as u64).to_le_bytes().to_vec();
@@ -12,7 +14,7 @@ fn with_header(json: &str, data: usize) -> Vec<u8> {
 }
 
 fn written(entries: &[Entry], metadata: &[(&str, &str)]) -> Vec<u8> {
-    let mut writer = Writer::begin(Vec::new(), entries, metadata).unwrap();
+    let mut writer = SafetensorsWriter::begin(Vec::new(), entries, metadata).unwrap();
     for entry in entries {
         writer
             .tensor(
@@ -46,7 +48,7 @@ fn written_tensors_are_read_back() {
 #[test]
 fn unannounced_tensors_are_refused() {
     let entries = [Entry::new("a", Dtype::F32, &[2])];
-    let begin = || Writer::begin(Vec::new(), &entries, &[]).unwrap();
+    let begin = || SafetensorsWriter::begin(Vec::new(), &entries, &[]).unwrap();
     let refused = |result: std::io::Result<()>| {
         assert_eq!(result.unwrap_err().kind(), std::io::ErrorKind::InvalidInput)
     };
@@ -254,7 +256,8 @@ fn checksums_that_are_none_are_refused() {
         "+0000000",
         "\u{e9}\u{e9}\u{e9}\u{e9}",
     ] {
-        let mut writer = Writer::begin(Vec::new(), &entries, &[("crc32", digits)]).unwrap();
+        let mut writer =
+            SafetensorsWriter::begin(Vec::new(), &entries, &[("crc32", digits)]).unwrap();
         writer.tensor("a", &[1, 2]).unwrap();
         let refused = read_header(&writer.finish().unwrap())
             .unwrap_err()

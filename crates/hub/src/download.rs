@@ -12,7 +12,7 @@ pub(crate) const REVISION: &str = "main";
 
 /// Receives the progress of a file: its name, the bytes received and the total bytes.
 /// [`ControlFlow::Break`] ends the download; received bytes stay.
-pub type Progress<'a> = dyn FnMut(&str, u64, u64) -> ControlFlow<()> + 'a;
+pub type DownloadProgress<'a> = dyn FnMut(&str, u64, u64) -> ControlFlow<()> + 'a;
 
 /// A file of a model on the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl OfficialModel {
     pub fn download(
         &self,
         settings: &HubSettings,
-        progress: &mut Progress<'_>,
+        progress: &mut DownloadProgress<'_>,
     ) -> Result<PathBuf, Error> {
         if let Some(folder) = self.cached(settings) {
             return Ok(folder);

@@ -1,6 +1,6 @@
 //! The download of one file, resumed and verified.
 
-use crate::download::{Progress, REVISION, create_parent};
+use crate::download::{DownloadProgress, REVISION, create_parent};
 use crate::error::hub_error;
 use crate::{Error, HubSettings};
 use sha2::{Digest, Sha256};
@@ -65,7 +65,7 @@ impl<'a> Fetch<'a> {
     pub(crate) fn run(
         &self,
         folder: &Path,
-        progress: &mut Progress<'_>,
+        progress: &mut DownloadProgress<'_>,
     ) -> Result<FileFacts, Error> {
         let facts = self.facts()?;
         let blob = folder.join("blobs").join(&facts.tag);
@@ -150,7 +150,7 @@ impl<'a> Fetch<'a> {
         &self,
         facts: &FileFacts,
         partial: &Path,
-        progress: &mut Progress<'_>,
+        progress: &mut DownloadProgress<'_>,
     ) -> Result<(), Error> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
@@ -168,7 +168,7 @@ impl<'a> Fetch<'a> {
         &self,
         facts: &FileFacts,
         partial: &Path,
-        progress: &mut Progress<'_>,
+        progress: &mut DownloadProgress<'_>,
     ) -> Result<(), Error> {
         let mut file = OpenOptions::new()
             .create(true)

@@ -26,7 +26,7 @@ mod models;
 #[cfg(test)]
 mod tests;
 
-pub use download::{Progress, RemoteFile};
+pub use download::{DownloadProgress, RemoteFile};
 pub use error::Error;
 pub use models::{OFFICIAL_MODELS, OfficialModel, official_names};
 

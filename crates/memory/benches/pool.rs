@@ -16,7 +16,7 @@ use sottovoce_memory::driver::SimulatedDriver;
 use sottovoce_memory::plan::{self, Lifetime, SolveOptions};
 use sottovoce_memory::pool::{Pool, PoolBlock, PoolConfiguration};
 use sottovoce_memory::stats::MetricsRecorder;
-use sottovoce_memory::trace::replay::{Step, steps};
+use sottovoce_memory::trace::replay::{ReplayStep, steps};
 use sottovoce_memory::trace::{Reader, TraceError};
 use sottovoce_memory::{Memory, Owner, PlannedArena, Region};
 use std::collections::HashMap;
@@ -56,7 +56,7 @@ fn main() -> Result<(), TraceError> {
 }
 
 /// Runs the steps from a planned arena, with and without touching the bytes of small pieces.
-fn planned(steps: &[Step]) {
+fn planned(steps: &[ReplayStep]) {
     let (lifetimes, count) = lifetimes(steps);
     let plan = plan::solve(&lifetimes, &SolveOptions::default());
     let memory = Memory::with_driver(
@@ -79,10 +79,10 @@ fn planned(steps: &[Step]) {
                 arena.restart();
                 for step in steps {
                     match *step {
-                        Step::Allocate { slot, bytes, .. } => {
+                        ReplayStep::Allocate { slot, bytes, .. } => {
                             slots[slot as usize] = arena.allocate(bytes as usize).ok()
                         }
-                        Step::Free { slot } => slots[slot as usize] = None,
+                        ReplayStep::Free { slot } => slots[slot as usize] = None,
                         _ => {}
                     }
                 }
@@ -101,10 +101,10 @@ fn planned(steps: &[Step]) {
     for step in steps {
         let start = Instant::now();
         match *step {
-            Step::Allocate { slot, bytes, .. } => {
+            ReplayStep::Allocate { slot, bytes, .. } => {
                 slots[slot as usize] = arena.allocate(bytes as usize).ok()
             }
-            Step::Free { slot } => slots[slot as usize] = None,
+            ReplayStep::Free { slot } => slots[slot as usize] = None,
             _ => continue,
         }
         singles.push(u32::try_from(start.elapsed().as_nanos()).unwrap_or(u32::MAX));
@@ -113,13 +113,13 @@ fn planned(steps: &[Step]) {
 }
 
 /// The steps' allocations as lifetimes, with one time step per event, and the number of events.
-fn lifetimes(steps: &[Step]) -> (Vec<Lifetime>, usize) {
+fn lifetimes(steps: &[ReplayStep]) -> (Vec<Lifetime>, usize) {
     let mut lifetimes: Vec<Lifetime> = Vec::new();
     let mut live: HashMap<u32, usize> = HashMap::new();
     let mut now = 0;
     for step in steps {
         match *step {
-            Step::Allocate { slot, bytes, .. } => {
+            ReplayStep::Allocate { slot, bytes, .. } => {
                 live.insert(slot, lifetimes.len());
                 lifetimes.push(Lifetime {
                     first: now,
@@ -128,7 +128,7 @@ fn lifetimes(steps: &[Step]) -> (Vec<Lifetime>, usize) {
                 });
                 now += 1;
             }
-            Step::Free { slot } => {
+            ReplayStep::Free { slot } => {
                 if let Some(index) = live.remove(&slot) {
                     lifetimes[index].last = now;
                 }
@@ -143,7 +143,7 @@ fn lifetimes(steps: &[Step]) -> (Vec<Lifetime>, usize) {
 /// Cost of the timeline: a run that samples it at every n-th event against the same run without
 /// samples, in turn. The engine samples once a chunk, which is once in some thousand allocations or
 /// every tenth of a second.
-fn timeline(steps: &[Step]) {
+fn timeline(steps: &[ReplayStep]) {
     const EVENTS_A_SAMPLE: usize = 1000;
     let run = |recorder: Option<&mut MetricsRecorder>| {
         let memory = Memory::with_driver(
@@ -156,10 +156,10 @@ fn timeline(steps: &[Step]) {
         let start = Stopwatch::start();
         for (position, step) in steps.iter().enumerate() {
             match *step {
-                Step::Allocate { slot, bytes, .. } => {
+                ReplayStep::Allocate { slot, bytes, .. } => {
                     slots[slot as usize] = memory.allocate(bytes as usize, owner).ok()
                 }
-                Step::Free { slot } => slots[slot as usize] = None,
+                ReplayStep::Free { slot } => slots[slot as usize] = None,
                 _ => {}
             }
             if position % EVENTS_A_SAMPLE == 0
@@ -189,7 +189,7 @@ fn timeline(steps: &[Step]) {
 }
 
 /// A synthetic trace: sizes and orders from a fixed seed.
-fn synthetic_trace(events: usize) -> Vec<Step> {
+fn synthetic_trace(events: usize) -> Vec<ReplayStep> {
     let mut random = random_numbers(7);
     let mut steps = Vec::with_capacity(events);
     let mut live: Vec<u32> = Vec::new();
@@ -203,7 +203,7 @@ fn synthetic_trace(events: usize) -> Vec<Step> {
                 } else {
                     (1 << bits) + random() % (1 << bits)
                 };
-                steps.push(Step::Allocate {
+                steps.push(ReplayStep::Allocate {
                     slot,
                     bytes,
                     queue: 0,
@@ -213,7 +213,7 @@ fn synthetic_trace(events: usize) -> Vec<Step> {
             unused => {
                 vacant.extend(unused);
                 let slot = live.swap_remove(random() as usize % live.len());
-                steps.push(Step::Free { slot });
+                steps.push(ReplayStep::Free { slot });
                 vacant.push(slot);
             }
         }
@@ -231,9 +231,9 @@ fn random_numbers(seed: u64) -> impl FnMut() -> u64 {
     }
 }
 
-fn slots(steps: &[Step]) -> Vec<Option<PoolBlock>> {
+fn slots(steps: &[ReplayStep]) -> Vec<Option<PoolBlock>> {
     let count = steps.iter().map(|step| match step {
-        Step::Allocate { slot, .. } | Step::Free { slot } => *slot as usize + 1,
+        ReplayStep::Allocate { slot, .. } | ReplayStep::Free { slot } => *slot as usize + 1,
         _ => 0,
     });
     (0..count.max().unwrap_or(0)).map(|_| None).collect()
@@ -249,9 +249,9 @@ enum Use {
 }
 
 #[inline]
-fn apply(pool: &mut Pool, step: &Step, slots: &mut [Option<PoolBlock>], how: Use) {
+fn apply(pool: &mut Pool, step: &ReplayStep, slots: &mut [Option<PoolBlock>], how: Use) {
     match *step {
-        Step::Allocate { slot, bytes, queue } if bytes > 0 => {
+        ReplayStep::Allocate { slot, bytes, queue } if bytes > 0 => {
             let block = if how == Use::Sole {
                 pool.allocate_mut(bytes, queue)
             } else {
@@ -259,7 +259,7 @@ fn apply(pool: &mut Pool, step: &Step, slots: &mut [Option<PoolBlock>], how: Use
             };
             slots[slot as usize] = block.ok();
         }
-        Step::Free { slot } => {
+        ReplayStep::Free { slot } => {
             if let Some(block) = slots[slot as usize].take() {
                 if how == Use::Sole {
                     pool.free_mut(block)
@@ -272,7 +272,7 @@ fn apply(pool: &mut Pool, step: &Step, slots: &mut [Option<PoolBlock>], how: Use
     }
 }
 
-fn rounds(steps: &[Step], configuration: &PoolConfiguration, how: Use) {
+fn rounds(steps: &[ReplayStep], configuration: &PoolConfiguration, how: Use) {
     let mut pool = Pool::new(
         Box::new(SimulatedDriver::new(DEVICE_BYTES)),
         configuration.clone(),
@@ -302,7 +302,7 @@ fn rounds(steps: &[Step], configuration: &PoolConfiguration, how: Use) {
 }
 
 /// Single events, each between two clock reads; the cost of a clock read is printed beside them.
-fn percentiles(steps: &[Step], configuration: &PoolConfiguration) {
+fn percentiles(steps: &[ReplayStep], configuration: &PoolConfiguration) {
     let mut pool = Pool::new(
         Box::new(SimulatedDriver::new(DEVICE_BYTES)),
         configuration.clone(),
@@ -335,7 +335,7 @@ fn print_percentiles(mut times: Vec<u32>) {
 }
 
 /// The same trace through [`Memory`], where every block has an owner.
-fn with_owners(steps: &[Step]) {
+fn with_owners(steps: &[ReplayStep]) {
     let driver = Box::new(SimulatedDriver::new(DEVICE_BYTES));
     let memory = Memory::with_driver(driver, PoolConfiguration::default());
     let owner = Owner::new(Region::Workspace, "bench");
@@ -344,10 +344,10 @@ fn with_owners(steps: &[Step]) {
         let start = Stopwatch::start();
         for step in steps {
             match *step {
-                Step::Allocate { slot, bytes, .. } => {
+                ReplayStep::Allocate { slot, bytes, .. } => {
                     slots[slot as usize] = memory.allocate(bytes as usize, owner).ok()
                 }
-                Step::Free { slot } => slots[slot as usize] = None,
+                ReplayStep::Free { slot } => slots[slot as usize] = None,
                 _ => {}
             }
         }

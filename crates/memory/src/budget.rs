@@ -85,12 +85,12 @@ impl Balance {
 pub struct Budget(Arc<Inner>);
 
 struct Inner {
-    books: Mutex<Books>,
+    books: Mutex<Balances>,
     /// Notified when reserved bytes return, or a limit changes.
     freed: Condvar,
 }
 
-struct Books {
+struct Balances {
     capacity: u64,
     region_limits: BTreeMap<Region, u64>,
     device: Balance,
@@ -106,7 +106,7 @@ pub struct BooksViolation(String);
 impl Budget {
     /// A budget of `capacity` bytes without reservations.
     pub fn new(capacity: u64) -> Budget {
-        let books = Books {
+        let books = Balances {
             capacity,
             region_limits: BTreeMap::new(),
             device: Balance::default(),
@@ -222,7 +222,7 @@ impl Budget {
         self.books().check()
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
+    fn books(&self) -> MutexGuard<'_, Balances> {
         self.0.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -238,7 +238,7 @@ impl fmt::Debug for Budget {
     }
 }
 
-impl Books {
+impl Balances {
     fn promise(&mut self, account: Account, bytes: u64) -> Result<(), OutOfMemory> {
         let region = self
             .regions

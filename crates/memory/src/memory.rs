@@ -4,7 +4,7 @@ use crate::block::{Block, SharedBlock};
 use crate::driver::{Address, Driver, DriverError, HostDriver, Seal, Sealed};
 use crate::out_of_memory::OutOfMemory;
 use crate::owner::Owner;
-use crate::pool::{Pool, PoolBlock, PoolConfiguration, PoolRefusal, Refusal, Violation};
+use crate::pool::{Pool, PoolBlock, PoolConfiguration, PoolRefusal, PoolViolation, Refusal};
 use crate::stats::{Gauge, Ledger, MemoryStatistics};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use std::fmt;
@@ -285,7 +285,7 @@ impl Memory {
     ///
     /// # Errors
     /// The first invariant that does not hold.
-    pub fn check(&self) -> Result<(), Violation> {
+    pub fn check(&self) -> Result<(), PoolViolation> {
         self.0.pool.check()
     }
 

@@ -5,7 +5,7 @@ mod explanation;
 mod other_errors;
 
 pub use accelerator::Accelerator;
-pub use explanation::Explanation;
+pub use explanation::MessageExplanation;
 pub use other_errors::other_error;
 
 use serde::Serialize;

@@ -4,7 +4,7 @@ mod common;
 
 use common::driver_conformance::{self, CAPACITY};
 use sottovoce_memory::driver::{
-    Address, Call, DeviceMemory, Driver, DriverError, HostDriver, Script, Scripted, Sealed,
+    Address, Call, DeviceMemory, Driver, DriverError, FaultScript, HostDriver, Scripted, Sealed,
     SimulatedDriver,
 };
 use std::time::Duration;
@@ -126,7 +126,7 @@ fn the_simulated_driver_counts_calls_and_latency() {
 }
 
 /// Runs a scripted test on the simulated device, and on another driver.
-fn scripted(test: impl Fn(&dyn Driver, &Script)) {
+fn scripted(test: impl Fn(&dyn Driver, &FaultScript)) {
     let simulated = SimulatedDriver::new(CAPACITY);
     test(&simulated, &simulated.control());
     let host = Scripted::new(HostDriver::new(CAPACITY));

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use sottovoce_memory::PoolConfiguration;
-use sottovoce_memory::pool::explain::{Explanation, Platform, Verdict, explain};
+use sottovoce_memory::pool::explain::{OptionExplanation, Platform, Verdict, explain};
 use sottovoce_memory::pool::options_of_line;
 
 fn verdicts(text: &str, platform: Platform) -> Vec<Verdict> {
@@ -12,7 +12,7 @@ fn verdicts(text: &str, platform: Platform) -> Vec<Verdict> {
         .collect()
 }
 
-fn only(text: &str) -> Explanation {
+fn only(text: &str) -> OptionExplanation {
     let mut explanations = explain(text, Platform::Linux);
     assert_eq!(explanations.len(), 1, "{text}");
     explanations.remove(0)

@@ -6,7 +6,8 @@ mod derived_sets;
 use derived_sets::{Change, challenge, derive};
 use proptest::prelude::*;
 use sottovoce_memory::plan::{
-    self, DoesNotFit, Lifetime, Plan, SolveOptions, Violation, fit, lower_bound, solve, validate,
+    self, DoesNotFit, Lifetime, Plan, PlanViolation, SolveOptions, fit, lower_bound, solve,
+    validate,
 };
 
 fn lifetime(first: u32, last: u32, bytes: u64) -> Lifetime {
@@ -265,7 +266,7 @@ proptest! {
     }
 }
 
-fn two(offsets: Vec<u64>, peak: u64) -> Result<(), Violation> {
+fn two(offsets: Vec<u64>, peak: u64) -> Result<(), PlanViolation> {
     let lifetimes = [lifetime(0, 2, 10), lifetime(1, 3, 10)];
     let lower_bound = 20;
     validate(
@@ -286,7 +287,7 @@ fn the_validator_accepts_adjacent_lifetimes() {
 
 #[test]
 fn the_validator_sees_a_missing_offset() {
-    let expected = Violation::Count {
+    let expected = PlanViolation::Count {
         offsets: 1,
         lifetimes: 2,
     };
@@ -297,17 +298,17 @@ fn the_validator_sees_a_missing_offset() {
 fn the_validator_sees_an_end_past_the_peak() {
     assert_eq!(
         two(vec![0, 10], 19),
-        Err(Violation::PastPeak { index: 1, peak: 19 })
+        Err(PlanViolation::PastPeak { index: 1, peak: 19 })
     );
     assert_eq!(
         two(vec![0, u64::MAX], 20),
-        Err(Violation::PastPeak { index: 1, peak: 20 })
+        Err(PlanViolation::PastPeak { index: 1, peak: 20 })
     );
 }
 
 #[test]
 fn the_validator_sees_shared_bytes() {
-    let expected = Violation::Overlap {
+    let expected = PlanViolation::Overlap {
         first: 0,
         second: 1,
     };

@@ -1,7 +1,7 @@
 //! PyTorch's snapshots: what is read from them, and the results of a replay.
 
 use sottovoce_formats::content;
-use sottovoce_formats::pickle::Writer;
+use sottovoce_formats::pickle::PickleWriter;
 use sottovoce_memory::driver::SimulatedDriver;
 use sottovoce_memory::pool::PoolConfiguration;
 use sottovoce_memory::trace::replay::Replay;
@@ -109,7 +109,7 @@ fn snapshot(events: &[(&str, i64, i64)]) -> Vec<u8> {
 /// A handmade snapshot without segments.
 fn snapshot_of_devices(devices: &[&[(&str, i64, i64)]]) -> Vec<u8> {
     let mut file = Vec::new();
-    let mut writer = Writer::new(&mut file).unwrap();
+    let mut writer = PickleWriter::new(&mut file).unwrap();
     writer.begin_dictionary().unwrap();
     for key in ["segments", "device_traces"] {
         writer.text(key).unwrap();

@@ -6,7 +6,7 @@ use sottovoce::text::LANGUAGES;
 use sottovoce::{ModelConfig, parse_variant};
 use sottovoce_chatterbox::config::Variant;
 use sottovoce_chatterbox::convert::convert_model;
-use sottovoce_chatterbox::weights::Source;
+use sottovoce_chatterbox::weights::WeightSource;
 use sottovoce_cli::environment::hub_settings;
 use sottovoce_hub::OfficialModel;
 use sottovoce_tensor::Precision;
@@ -75,7 +75,7 @@ pub fn write_random_model(py: Python<'_>, folder: PathBuf, variant: &str) -> Res
     // Random weights hardly ever end a sentence.
     config.t3.sampling.token_count_max = SENTENCE_TOKENS_MAX;
     unlocked(py, || {
-        let source = Source::synthetic(config, 1);
+        let source = WeightSource::synthetic(config, 1);
         convert_model(&source, &folder, Precision::F32).map_err(other)
     })?;
     Ok(())

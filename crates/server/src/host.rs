@@ -2,7 +2,7 @@
 
 use crate::error::ServerError;
 use crate::library::ChosenModel;
-use crate::options::{Limits, Loader, ServerOptions};
+use crate::options::{EngineLoader, Limits, ServerOptions};
 use crate::voices::ReadyVoices;
 use sottovoce::{Engine, EngineOptions};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +20,7 @@ pub(crate) struct Loaded {
 /// The model, and everything needed to load it again.
 pub(crate) struct Host {
     model: Mutex<ChosenModel>,
-    loader: Loader,
+    loader: EngineLoader,
     options: Mutex<EngineOptions>,
     limits: Limits,
     loaded: Mutex<Option<Arc<Loaded>>>,

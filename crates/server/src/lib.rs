@@ -52,5 +52,5 @@ pub use error::ServerError;
 pub use ipnet::IpNet;
 pub use listener::{Addresses, serve};
 pub use openapi::document as openapi_document;
-pub use options::{Compatibility, Limits, Loader, ServerOptions};
+pub use options::{Compatibility, EngineLoader, Limits, ServerOptions};
 pub use sottovoce_hub::HubSettings;

@@ -35,7 +35,7 @@ pub struct ServerOptions {
     /// Options with which the model is loaded.
     pub engine: EngineOptions,
     /// Function that loads the model.
-    pub loader: Loader,
+    pub loader: EngineLoader,
     /// Folder of voices, both prepared on the command line and uploaded.
     pub voices_directory: Option<PathBuf>,
     /// Whether calls may upload and delete voices and set aliases.
@@ -88,16 +88,16 @@ impl FromStr for Compatibility {
 
 /// Loads an engine for a model. Programs with memory of their own replace it.
 #[derive(Clone)]
-pub struct Loader(Arc<LoadEngine>);
+pub struct EngineLoader(Arc<LoadEngine>);
 
 type LoadEngine = dyn Fn(Source, EngineOptions) -> Result<Engine, Error> + Send + Sync;
 
-impl Loader {
+impl EngineLoader {
     /// A loader that calls `load` off the async threads.
     pub fn new(
         load: impl Fn(Source, EngineOptions) -> Result<Engine, Error> + Send + Sync + 'static,
-    ) -> Loader {
-        Loader(Arc::new(load))
+    ) -> EngineLoader {
+        EngineLoader(Arc::new(load))
     }
 
     pub(crate) fn load(&self, source: Source, options: EngineOptions) -> Result<Engine, Error> {
@@ -105,15 +105,15 @@ impl Loader {
     }
 }
 
-impl Default for Loader {
-    fn default() -> Loader {
-        Loader::new(Engine::load)
+impl Default for EngineLoader {
+    fn default() -> EngineLoader {
+        EngineLoader::new(Engine::load)
     }
 }
 
-impl fmt::Debug for Loader {
+impl fmt::Debug for EngineLoader {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Loader")
+        formatter.write_str("EngineLoader")
     }
 }
 
@@ -127,7 +127,7 @@ impl Default for ServerOptions {
             model_name: "pico".into(),
             hub: None,
             engine: EngineOptions::default(),
-            loader: Loader::default(),
+            loader: EngineLoader::default(),
             voices_directory: None,
             uploads: true,
             api_keys: Vec::new(),

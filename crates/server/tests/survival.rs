@@ -8,7 +8,7 @@ mod trap;
 use common::{Client, Server, options, within};
 use serde_json::{Value, json};
 use sottovoce::{Engine, Error, ModelConfig, Source};
-use sottovoce_server::{Limits, Loader, ServerOptions};
+use sottovoce_server::{EngineLoader, Limits, ServerOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use trap::{Trap, Trigger};
 /// A server over the trap's memory. Loading fails after the first `working` models.
 async fn server(trap: &Trap, working: usize) -> Server {
     let (trap, loads) = (trap.clone(), Arc::new(AtomicUsize::new(0)));
-    let loader = Loader::new(move |source, options| {
+    let loader = EngineLoader::new(move |source, options| {
         if loads.fetch_add(1, Ordering::AcqRel) >= working {
             return Err(Error::Stopped);
         }

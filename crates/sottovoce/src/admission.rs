@@ -41,7 +41,7 @@ impl Promise {
 
 /// Limits on streams under way and on requests in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct AdmissionLimits {
     /// Most streams under way.
     pub streams_max: usize,
     /// Most requests in the queue.
@@ -63,7 +63,7 @@ pub(crate) enum Refusal {
 /// The queue and the places.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    limits: Limits,
+    limits: AdmissionLimits,
     budget: Budget,
     host: Option<Budget>,
     live: BTreeSet<Ticket>,
@@ -78,7 +78,7 @@ const STAY_AT_FIRST: Duration = Duration::from_secs(5);
 
 impl Admission {
     /// Streams are reserved in `budget`, and in `host` if the device has memory of its own.
-    pub fn new(limits: Limits, budget: Budget, host: Option<Budget>) -> Admission {
+    pub fn new(limits: AdmissionLimits, budget: Budget, host: Option<Budget>) -> Admission {
         Admission {
             limits,
             budget,
@@ -201,7 +201,7 @@ mod tests {
     const STAY: Duration = Duration::from_secs(2);
 
     fn admission(bytes: u64, streams_max: usize, waiting_max: usize) -> Admission {
-        let limits = Limits {
+        let limits = AdmissionLimits {
             streams_max,
             waiting_max,
         };
@@ -369,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_stream_enters_when_both_the_device_and_the_host_can_promise_its_worst_case() {
-        let limits = Limits {
+        let limits = AdmissionLimits {
             streams_max: 10,
             waiting_max: 10,
         };

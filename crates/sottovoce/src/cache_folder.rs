@@ -21,7 +21,7 @@ use serde::Serialize;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::convert::convert_speaking;
 use sottovoce_chatterbox::voice::{PreparedVoice, VOICE_LAYOUT_VERSION};
-use sottovoce_chatterbox::weights::{Component, LAYOUT_VERSION, Source as Weights};
+use sottovoce_chatterbox::weights::{Component, LAYOUT_VERSION, WeightSource};
 use sottovoce_formats::output::write_whole;
 use sottovoce_tensor::Precision;
 use std::fs::{File, TryLockError};
@@ -211,7 +211,7 @@ impl CacheFolder {
     /// another process is converting the same.
     pub(crate) fn weights(
         &self,
-        source: &Weights,
+        source: &WeightSource,
         precision: Precision,
         bytes: u64,
     ) -> Option<CachedWeights> {
@@ -261,7 +261,7 @@ impl CacheFolder {
 
     /// The place of a voice that `source`'s networks prepare from a recording; `None` if it cannot
     /// be kept.
-    pub(crate) fn voice(&self, source: &Weights, clip: &Path) -> Option<VoicePlaceholder> {
+    pub(crate) fn voice(&self, source: &WeightSource, clip: &Path) -> Option<VoicePlaceholder> {
         if std::fs::metadata(clip).ok()?.len() > CLIP_BYTES_MAX {
             return None;
         }
@@ -282,7 +282,7 @@ impl CacheFolder {
     }
 
     /// The digest of the files with these networks; `None` if they lie in no file.
-    fn model_digest(&self, source: &Weights, components: &[Component]) -> Option<Digest> {
+    fn model_digest(&self, source: &WeightSource, components: &[Component]) -> Option<Digest> {
         let paths = source.paths_of(components);
         if paths.is_empty() {
             return None;
@@ -351,7 +351,7 @@ impl CacheFolder {
 
 /// Converted weights of the cache.
 pub(crate) struct CachedWeights {
-    pub weights: Weights,
+    pub weights: WeightSource,
     path: PathBuf,
 }
 

@@ -5,14 +5,14 @@ use crate::device;
 use crate::error::Error;
 use crate::metrics::MemoryPlan;
 use crate::options::{EngineOptions, PrecisionChoice, SAMPLE_RATE, Source, parse_variant};
-use crate::plan::{Extent, FLOW_STREAMS, Recordings, make_plan};
+use crate::plan::{Extent, FLOW_STREAMS, RunTraces, make_plan};
 use crate::voice::VoiceParts;
 use crate::watermark::WatermarkPlan;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::inspect::Inspection;
 use sottovoce_chatterbox::s3gen::FlowVoice;
 use sottovoce_chatterbox::voice::{NetworkPlan, WindowTokenizer};
-use sottovoce_chatterbox::weights::{Component, Source as Weights, WeightsError};
+use sottovoce_chatterbox::weights::{Component, WeightSource, WeightsError};
 use sottovoce_memory::Memory;
 use sottovoce_memory::stats::Bytes;
 use sottovoce_tensor::{CachePrecision, Device, Precision};
@@ -41,12 +41,12 @@ const ALL: [Precision; 4] = [
 ///
 /// # Errors
 /// If it is not a model, is damaged, or speaks at another sample rate.
-pub fn open_model(source: &Source) -> Result<Weights, Error> {
-    open(source, Weights::open)
+pub fn open_model(source: &Source) -> Result<WeightSource, Error> {
+    open(source, WeightSource::open)
 }
 
 /// Opens a model's files as an engine with these options needs them.
-pub(crate) fn model_for(source: &Source, options: &EngineOptions) -> Result<Weights, Error> {
+pub(crate) fn model_for(source: &Source, options: &EngineOptions) -> Result<WeightSource, Error> {
     let paired;
     let source = match &options.sound {
         None => source,
@@ -60,7 +60,7 @@ pub(crate) fn model_for(source: &Source, options: &EngineOptions) -> Result<Weig
     };
     match options.speech {
         true => open_model(source),
-        false => open(source, Weights::open_sound),
+        false => open(source, WeightSource::open_sound),
     }
 }
 
@@ -75,22 +75,22 @@ fn sound_source(model: &Source, sound: &Path) -> Source {
 
 fn open(
     source: &Source,
-    open: fn(&Path) -> Result<Weights, WeightsError>,
-) -> Result<Weights, Error> {
+    open: fn(&Path) -> Result<WeightSource, WeightsError>,
+) -> Result<WeightSource, Error> {
     let weights = match source {
         Source::Embedded => {
-            Weights::embedded("pico", PICO).map_err(|error| Error::model("pico", error))?
+            WeightSource::embedded("pico", PICO).map_err(|error| Error::model("pico", error))?
         }
         Source::Directory(folder) => {
             let name = folder.display().to_string();
             open(folder).map_err(|error| Error::model(&name, error))?
         }
         Source::Synthetic(variant) => {
-            Weights::synthetic(ModelConfig::preset(*variant), SYNTHETIC_SEED)
+            WeightSource::synthetic(ModelConfig::preset(*variant), SYNTHETIC_SEED)
         }
-        Source::Random(config) => Weights::synthetic((**config).clone(), SYNTHETIC_SEED),
+        Source::Random(config) => WeightSource::synthetic((**config).clone(), SYNTHETIC_SEED),
         Source::Paired { model, sound } => {
-            let sound = self::open(sound, Weights::open_sound)?;
+            let sound = self::open(sound, WeightSource::open_sound)?;
             let model = self::open(model, open)?;
             let name = model.name().to_owned();
             (model.with_sound(sound)).map_err(|error| Error::model(&name, error))?
@@ -115,7 +115,7 @@ pub fn inspect(source: &Source) -> Result<Inspection, Error> {
     let Source::Directory(path) = source else {
         return Ok(Inspection::of(&open_model(source)?));
     };
-    match Weights::open(path) {
+    match WeightSource::open(path) {
         Ok(weights) => Ok(Inspection::of(&weights)),
         Err(WeightsError::NoModel { .. } | WeightsError::MissingFile { .. }) if path.is_file() => {
             Inspection::of_file(path)
@@ -129,7 +129,7 @@ pub fn inspect(source: &Source) -> Result<Inspection, Error> {
 const DEFAULT_VOICE_FILES: [&str; 2] = ["voice.safetensors", "conds.pt"];
 
 /// The model's default voice, if it has one; random weights get a random voice.
-pub(crate) fn default_voice(weights: &Weights) -> Result<Option<VoiceParts>, Error> {
+pub(crate) fn default_voice(weights: &WeightSource) -> Result<Option<VoiceParts>, Error> {
     let config = weights.config();
     let found = weights.folder().and_then(|folder| {
         DEFAULT_VOICE_FILES
@@ -154,7 +154,10 @@ pub(crate) fn default_voice(weights: &Weights) -> Result<Option<VoiceParts>, Err
 ///
 /// # Errors
 /// If the model has no voice of its own, or memory runs out.
-pub fn default_flow_voice(weights: &Weights, memory: &Memory) -> Result<Arc<FlowVoice>, Error> {
+pub fn default_flow_voice(
+    weights: &WeightSource,
+    memory: &Memory,
+) -> Result<Arc<FlowVoice>, Error> {
     let voice = default_voice(weights)?
         .ok_or_else(|| Error::model(weights.name(), "it has no voice of its own"))?;
     Ok(voice.keep(memory, None, Weak::new())?.inner.flow.clone())
@@ -163,7 +166,7 @@ pub fn default_flow_voice(weights: &Weights, memory: &Memory) -> Result<Arc<Flow
 /// The precision, streams and plan to load.
 pub(crate) struct Choice {
     pub plan: MemoryPlan,
-    pub recordings: Recordings,
+    pub traces: RunTraces,
     pub precision: Precision,
     pub extent: Extent,
     pub watermark: Option<WatermarkPlan>,
@@ -179,7 +182,10 @@ pub(crate) const CHANGES_NO_VOICES: &str =
 ///
 /// # Errors
 /// If the model has none.
-pub(crate) fn tokenizer_plan(weights: &Weights, host: &dyn Device) -> Result<NetworkPlan, Error> {
+pub(crate) fn tokenizer_plan(
+    weights: &WeightSource,
+    host: &dyn Device,
+) -> Result<NetworkPlan, Error> {
     if !weights.holds(Component::SpeechTokenizer) {
         return Err(Error::model(weights.name(), CHANGES_NO_VOICES));
     }
@@ -191,7 +197,7 @@ pub(crate) fn tokenizer_plan(weights: &Weights, host: &dyn Device) -> Result<Net
 /// # Errors
 /// [`Error::Budget`] with the numbers and a suggestion that would fit.
 pub(crate) fn choose(
-    weights: &Weights,
+    weights: &WeightSource,
     options: &EngineOptions,
     device: &dyn Device,
 ) -> Result<Choice, Error> {
@@ -232,7 +238,7 @@ pub(crate) fn choose(
                 extent = extent.without_text();
             }
             let tokenizer = tokenizer.as_ref();
-            let (mut plan, recordings) =
+            let (mut plan, traces) =
                 make_plan(weights, precision, cache, &extent, tokenizer, device)?;
             if let Some(watermark) = &watermark {
                 let (weights, workspace) = (watermark.weights_bytes, watermark.workspace_bytes);
@@ -259,7 +265,7 @@ pub(crate) fn choose(
                 return Ok((
                     Choice {
                         plan,
-                        recordings,
+                        traces,
                         precision,
                         extent,
                         watermark: None,

@@ -6,7 +6,7 @@ use crate::holdings::Holdings;
 use crate::options::Profile;
 use sottovoce_memory::OutOfMemory;
 use sottovoce_memory::policy::{
-    Action, Decision, Done, Event, Observation, Policy, ProfileSettings, Reclaim,
+    Action, Decision, Done, Observation, Policy, PolicyEvent, ProfileSettings, Reclaim,
 };
 use sottovoce_memory::stats::{Bytes, MetricsRecorder};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,7 +56,7 @@ impl StreamingMemoryManager {
     /// Handles an event: applies the policy's actions and returns their descriptions.
     pub fn event(
         &mut self,
-        event: Event,
+        event: PolicyEvent,
         reclaim: &mut dyn Reclaim,
         shared: &Shared,
     ) -> Vec<String> {
@@ -64,7 +64,9 @@ impl StreamingMemoryManager {
         let microseconds = self.started.elapsed().as_micros() as u64;
         let mut recorder = self.recorder();
         match event {
-            Event::ChunkDone => recorder.chunk_done(&statistics, now.spare_bytes, microseconds),
+            PolicyEvent::ChunkDone => {
+                recorder.chunk_done(&statistics, now.spare_bytes, microseconds)
+            }
             _ => recorder.observe(&statistics, now.spare_bytes, microseconds),
         }
         let memory = recorder.metrics();
@@ -90,7 +92,7 @@ impl StreamingMemoryManager {
         if attempt == 0 {
             shared.metrics().out_of_memory += 1;
         }
-        let event = Event::OutOfMemory {
+        let event = PolicyEvent::OutOfMemory {
             kind: error.kind,
             attempt,
         };

@@ -11,11 +11,11 @@ use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowW
 use sottovoce_chatterbox::t3::{KeyValueStore, T3, VoiceConditioning};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::voice::{NetworkPlan, TokenWindows};
-use sottovoce_chatterbox::weights::{Component, Source, dry};
+use sottovoce_chatterbox::weights::{Component, WeightSource, dry};
 use sottovoce_formats::audio::pieces_bytes_max;
 use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::{
-    CachePrecision, Context, Device, Precision, Recording, SEQUENCES_MAX, Vector, Workspace,
+    CachePrecision, Context, Device, Precision, RunTrace, SEQUENCES_MAX, Vector, Workspace,
 };
 use std::sync::Arc;
 
@@ -195,27 +195,27 @@ impl<T> EachRun<T> {
 }
 
 /// Recorded allocations of each kind of run.
-pub(crate) type Recordings = EachRun<Recording>;
+pub(crate) type RunTraces = EachRun<RunTrace>;
 
-impl Recordings {
+impl RunTraces {
     /// Peak over the runs, which are sequential.
     pub fn peak_bytes(&self) -> u64 {
-        let peaks = self.as_ref().into_array().map(Recording::peak_bytes);
+        let peaks = self.as_ref().into_array().map(RunTrace::peak_bytes);
         peaks.into_iter().max().unwrap_or(0)
     }
 }
 
-/// Plans a model at a precision for `extent.streams` streams; also returns the recordings for its
+/// Plans a model at a precision for `extent.streams` streams; also returns the traces for its
 /// workspaces. With `tokenizer`, the model only changes voices, and each stream has a speech
 /// tokenizer.
 pub(crate) fn make_plan(
-    source: &Source,
+    source: &WeightSource,
     precision: Precision,
     cache: CachePrecision,
     extent: &Extent,
     tokenizer: Option<&NetworkPlan>,
     device: &dyn Device,
-) -> Result<(MemoryPlan, Recordings), Error> {
+) -> Result<(MemoryPlan, RunTraces), Error> {
     let speaks = tokenizer.is_none();
     let networks = dry_networks(source, precision, speaks, device.unit_bytes())?;
     let config = source.config();
@@ -224,7 +224,7 @@ pub(crate) fn make_plan(
         flow: &networks.flow,
         vocoder: &networks.vocoder,
     };
-    let recordings = record(shapes, config, extent, device)?;
+    let traces = record(shapes, config, extent, device)?;
     let unit = device.unit_bytes();
     let page = whole_pages(KeyValueStore::page_bytes_for(&config.t3, cache) as u64);
     let pages = |count: usize| (count as u64 * page).next_multiple_of(unit);
@@ -266,7 +266,7 @@ pub(crate) fn make_plan(
         precision: precision.to_string(),
         device_bytes: device.own_bytes() + steps_bytes,
         weights_bytes: networks.weights_bytes,
-        workspace_bytes: recordings.peak_bytes().next_multiple_of(unit),
+        workspace_bytes: traces.peak_bytes().next_multiple_of(unit),
         voice_bytes: pages(voice_pages) + prepared_voice_bytes,
         prepared_voice_bytes,
         // Each stream may have a voice of its own.
@@ -279,7 +279,7 @@ pub(crate) fn make_plan(
         streams_fit: extent.streams,
         host,
     };
-    Ok((plan, recordings))
+    Ok((plan, traces))
 }
 
 /// Bytes of the listener of a voice change: a speech tokenizer at work, and the recording being
@@ -317,7 +317,7 @@ pub(crate) fn dry_memory() -> Memory {
 }
 
 fn dry_networks(
-    source: &Source,
+    source: &WeightSource,
     precision: Precision,
     speaks: bool,
     unit_bytes: u64,
@@ -354,11 +354,11 @@ fn dry_networks(
 fn recorded(
     device: &dyn Device,
     run: &mut dyn FnMut(&Context<'_>) -> Result<(), Error>,
-) -> Result<Recording, Error> {
+) -> Result<RunTrace, Error> {
     let workspace = Workspace::measuring();
     run(&Context::new(&workspace, device))?;
-    workspace.recording().ok_or_else(|| Error::Synthesis {
-        reason: "a dry run left no recording".into(),
+    workspace.trace().ok_or_else(|| Error::Synthesis {
+        reason: "a dry run left no trace".into(),
     })
 }
 
@@ -368,7 +368,7 @@ fn record_t3(
     config: &ModelConfig,
     extent: &Extent,
     device: &dyn Device,
-) -> Result<[Recording; 4], Error> {
+) -> Result<[RunTrace; 4], Error> {
     let memory = dry_memory();
     let store = t3.store(&memory, CachePrecision::F16, usize::MAX);
     let owner = Owner::new(Region::KeyValue, "dry");
@@ -416,7 +416,7 @@ pub(crate) fn record(
     config: &ModelConfig,
     extent: &Extent,
     device: &dyn Device,
-) -> Result<Recordings, Error> {
+) -> Result<RunTraces, Error> {
     let memory = dry_memory();
     let owner = Owner::new(Region::KeyValue, "dry");
     let nothing = recorded(device, &mut |_| Ok(()))?;

@@ -3,7 +3,7 @@
 
 /// A live stream, as far as the choice depends on it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct View {
+pub(crate) struct StreamStatus {
     /// T3 has more tokens to generate.
     pub generating: bool,
     /// Enough tokens wait for the next chunk, or they are the last ones.
@@ -46,15 +46,19 @@ pub(crate) const STEPS_BEFORE_CHUNK_MAX: u32 = 16;
 pub(crate) const COMPANION_STEPS_MAX: u32 = 16;
 
 /// Whether the stream could have a chunk rendered now.
-pub(crate) fn is_ready(stream: &View) -> bool {
+pub(crate) fn is_ready(stream: &StreamStatus) -> bool {
     stream.chunk_ready && stream.reader_ready
 }
 
 /// Chooses by priority: first chunks, then chunks of the streams that waited longest for one, then
 /// one step for all. Up to `chunks_at_once` chunks are rendered together; where that is more than
 /// one, a chunk waits for others that may soon be ready.
-pub(crate) fn choose(streams: &[View], steps: StepsSinceChunk, chunks_at_once: usize) -> Work {
-    let needs_tokens = |stream: &View| stream.generating && !stream.chunk_ready;
+pub(crate) fn choose(
+    streams: &[StreamStatus],
+    steps: StepsSinceChunk,
+    chunks_at_once: usize,
+) -> Work {
+    let needs_tokens = |stream: &StreamStatus| stream.generating && !stream.chunk_ready;
     let longest_waiting = |heard: bool| {
         let mut candidates: Vec<usize> = (0..streams.len())
             .filter(|&index| is_ready(&streams[index]) && streams[index].heard == heard)
@@ -95,7 +99,7 @@ pub(crate) fn choose(streams: &[View], steps: StepsSinceChunk, chunks_at_once: u
 mod tests {
     use super::*;
 
-    const FRESH: View = View {
+    const FRESH: StreamStatus = StreamStatus {
         generating: true,
         chunk_ready: false,
         reader_ready: true,
@@ -103,7 +107,7 @@ mod tests {
         ready_soon: false,
         last_turn: 0,
     };
-    const READY: View = View {
+    const READY: StreamStatus = StreamStatus {
         chunk_ready: true,
         heard: true,
         ..FRESH
@@ -131,7 +135,7 @@ mod tests {
                 "first sound goes before further sound",
                 vec![
                     READY,
-                    View {
+                    StreamStatus {
                         heard: false,
                         ..READY
                     },
@@ -142,11 +146,11 @@ mod tests {
             (
                 "longest waiting first",
                 vec![
-                    View {
+                    StreamStatus {
                         last_turn: 9,
                         ..READY
                     },
-                    View {
+                    StreamStatus {
                         last_turn: 3,
                         ..READY
                     },
@@ -168,7 +172,7 @@ mod tests {
             ),
             (
                 "a slow reader's stream rests",
-                vec![View {
+                vec![StreamStatus {
                     reader_ready: false,
                     ..READY
                 }],
@@ -178,7 +182,7 @@ mod tests {
             (
                 "and does not hold up the others",
                 vec![
-                    View {
+                    StreamStatus {
                         reader_ready: false,
                         ..READY
                     },
@@ -189,7 +193,7 @@ mod tests {
             ),
             (
                 "a stream that is done generating does not step",
-                vec![View {
+                vec![StreamStatus {
                     generating: false,
                     ..FRESH
                 }],
@@ -219,8 +223,8 @@ mod tests {
 
     #[test]
     fn chunks_that_are_ready_are_rendered_together_by_how_long_they_waited() {
-        let waited = |last_turn| View { last_turn, ..READY };
-        let first = View {
+        let waited = |last_turn| StreamStatus { last_turn, ..READY };
+        let first = StreamStatus {
             heard: false,
             ..READY
         };
@@ -237,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_chunk_waits_for_others_only_where_they_are_rendered_together_and_come_soon() {
-        let soon = View {
+        let soon = StreamStatus {
             ready_soon: true,
             heard: true,
             ..FRESH
@@ -262,7 +266,7 @@ mod tests {
                 "another is far off",
                 [
                     READY,
-                    View {
+                    StreamStatus {
                         ready_soon: false,
                         ..soon
                     },
@@ -274,7 +278,7 @@ mod tests {
             (
                 "first sound does not wait for further sound",
                 [
-                    View {
+                    StreamStatus {
                         heard: false,
                         ..READY
                     },

@@ -3,7 +3,7 @@
 
 use crate::error::Error;
 use sottovoce_chatterbox::text::{Script, TextError, TextFrontEnd, TextOptions};
-use sottovoce_chatterbox::weights::Source;
+use sottovoce_chatterbox::weights::WeightSource;
 
 /// A model's text front end.
 pub(crate) struct TextStage {
@@ -12,7 +12,7 @@ pub(crate) struct TextStage {
 
 impl TextStage {
     /// The front end of a model.
-    pub fn open(source: &Source) -> Result<TextStage, Error> {
+    pub fn open(source: &WeightSource) -> Result<TextStage, Error> {
         let front_end = if source.is_synthetic() {
             TextFrontEnd::characters(source.config())
         } else {

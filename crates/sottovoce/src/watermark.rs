@@ -7,11 +7,11 @@ use crate::loading::open_model;
 use crate::options::{SAMPLE_RATE, Source};
 use crate::plan::whole_pages;
 use sottovoce_chatterbox::watermark::{MarkState, Marker, Perth, PerthConfig};
-use sottovoce_chatterbox::weights::{Component, Source as Weights, load, measure};
+use sottovoce_chatterbox::weights::{Component, WeightSource, load, measure};
 use sottovoce_formats::audio::{DecodeOptions, decode_file};
 use sottovoce_formats::file;
 use sottovoce_memory::Memory;
-use sottovoce_tensor::{Context, Device, Precision, Recording, Workspace};
+use sottovoce_tensor::{Context, Device, Precision, RunTrace, Workspace};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,9 +23,9 @@ const RECORDING_SECONDS_MAX: u32 = 600;
 
 /// Memory plan of the watermark's network, made before any of it is mapped.
 pub(crate) struct WatermarkPlan {
-    weights: Weights,
+    weights: WeightSource,
     config: PerthConfig,
-    recording: Recording,
+    trace: RunTrace,
     /// Bytes of the weights.
     pub weights_bytes: u64,
     /// Bytes of its workspace.
@@ -41,7 +41,11 @@ pub(crate) struct Watermark {
 
 impl WatermarkPlan {
     /// Plans the network in `path`.
-    pub fn of(model: &Weights, path: &Path, device: &dyn Device) -> Result<WatermarkPlan, Error> {
+    pub fn of(
+        model: &WeightSource,
+        path: &Path,
+        device: &dyn Device,
+    ) -> Result<WatermarkPlan, Error> {
         let failed = |error| Error::weights(&path.display().to_string(), error);
         let weights = model.beside(path).map_err(failed)?;
         let config = PerthConfig::of(&weights);
@@ -55,15 +59,15 @@ impl WatermarkPlan {
         if let Some(marker) = &marker {
             marker.mark_longest(&Context::new(&workspace, device), SAMPLE_RATE)?;
         }
-        let recording = workspace.recording().ok_or_else(|| Error::Synthesis {
-            reason: "a dry run left no recording".into(),
+        let trace = workspace.trace().ok_or_else(|| Error::Synthesis {
+            reason: "a dry run left no trace".into(),
         })?;
         Ok(WatermarkPlan {
             weights,
             config,
             weights_bytes: whole_pages(bytes as u64),
-            workspace_bytes: whole_pages(recording.peak_bytes()),
-            recording,
+            workspace_bytes: whole_pages(trace.peak_bytes()),
+            trace,
         })
     }
 
@@ -79,7 +83,7 @@ impl WatermarkPlan {
         let loaded = loaded.map_err(|error| Error::weights(self.weights.name(), error))?;
         Ok(Watermark {
             marker: loaded.network,
-            workspace: Workspace::planned(memory, &self.recording, TAG)?,
+            workspace: Workspace::planned(memory, &self.trace, TAG)?,
             device,
         })
     }

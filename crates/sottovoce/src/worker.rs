@@ -14,13 +14,13 @@ use crate::error::Error;
 use crate::manager::StreamingMemoryManager;
 use crate::options::{SAMPLE_RATE, SAMPLES_PER_TOKEN};
 use crate::pipeline::{Pipeline, StepError, Utterance};
-use crate::scheduler::{self, StepsSinceChunk, View, Work};
+use crate::scheduler::{self, StepsSinceChunk, StreamStatus, Work};
 use crate::stream::Chunk;
 use crate::voice::VoiceInner;
 use crate::watermark::Watermark;
 use live::{Due, Live};
 use reclaimer::Reclaimer;
-use sottovoce_memory::policy::Event;
+use sottovoce_memory::policy::PolicyEvent;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
@@ -73,7 +73,7 @@ impl Worker {
         let shared = self.shared.clone();
         let device = self.pipeline.device().clone();
         let _closing = CloseOnExit(&shared);
-        self.event(Event::ComponentLoaded);
+        self.event(PolicyEvent::ComponentLoaded);
         while !shared.closing() {
             if self.notice_loss() {
                 break;
@@ -81,7 +81,7 @@ impl Worker {
             self.remove_cancelled();
             self.admit();
             self.read_texts();
-            let views: Vec<View> = self.live.iter().map(Live::view).collect();
+            let views: Vec<StreamStatus> = self.live.iter().map(Live::status).collect();
             let started = Instant::now();
             let chunks_at_once = self.pipeline.flow_streams_max();
             match scheduler::choose(&views, self.steps_since_chunk, chunks_at_once) {
@@ -197,7 +197,7 @@ impl Worker {
     /// One token for each stream of `batch`. If memory is short and nothing can be reclaimed, the
     /// youngest stream ends so that the others go on.
     fn step(&mut self, batch: &[usize]) {
-        let ready = (self.live.iter()).any(|live| scheduler::is_ready(&live.view()));
+        let ready = (self.live.iter()).any(|live| scheduler::is_ready(&live.status()));
         self.steps_since_chunk.all += 1;
         self.steps_since_chunk.while_ready += u32::from(ready);
         let mut batch = batch.to_vec();
@@ -244,7 +244,7 @@ impl Worker {
             .map(|live| usize::from(live.utterance.take_sentence_start()))
             .sum::<usize>();
         if sentence_started > 0 {
-            self.event(Event::ContextOverflowed);
+            self.event(PolicyEvent::ContextOverflowed);
         }
     }
 
@@ -356,7 +356,7 @@ impl Worker {
                 }
                 let managed = live.job.options.memory_management;
                 let done = if managed {
-                    self.event(Event::ChunkDone)
+                    self.event(PolicyEvent::ChunkDone)
                 } else {
                     Vec::new()
                 };
@@ -402,12 +402,12 @@ impl Worker {
         }
         let switched = self.last_voice.replace(Arc::downgrade(voice)).is_some();
         if switched {
-            let done = self.event(Event::VoiceSwitched);
+            let done = self.event(PolicyEvent::VoiceSwitched);
             self.live[index].actions.extend(done);
         }
     }
 
-    fn event(&mut self, event: Event) -> Vec<String> {
+    fn event(&mut self, event: PolicyEvent) -> Vec<String> {
         let (profile, cache_interval) = self.shared.profile();
         self.manager.configure(profile, cache_interval);
         let mut reclaimer = Reclaimer::of(&mut self.pipeline, &self.shared, &self.live);
@@ -443,7 +443,7 @@ impl Worker {
         // The next stream in the queue reuses the memory of this one.
         self.left_for_others = self.shared.has_waiting();
         if !self.left_for_others {
-            self.event(Event::StreamEnded);
+            self.event(PolicyEvent::StreamEnded);
         }
         if matches!(end, End::Failed(_)) {
             self.notice_loss();

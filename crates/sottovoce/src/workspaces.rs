@@ -1,7 +1,7 @@
 //! The worker's planned workspaces: one for each kind of run, all in one arena.
 
 use crate::error::Error;
-use crate::plan::{EachRun, Extent, Recordings};
+use crate::plan::{EachRun, Extent, RunTraces};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::Workspace;
 
@@ -13,26 +13,26 @@ pub(crate) struct Workspaces {
 }
 
 impl Workspaces {
-    /// Reserves the arena for the recordings of `extent`.
+    /// Reserves the arena for the traces of `extent`.
     pub fn reserve(
         memory: &Memory,
-        recordings: &Recordings,
+        traces: &RunTraces,
         extent: Extent,
     ) -> Result<Workspaces, Error> {
         let planned =
-            Workspace::planned_together(memory, &recordings.as_ref().into_array(), "workspace")?;
-        Workspaces::of(planned, extent, recordings.peak_bytes()).ok_or_else(|| Error::Synthesis {
+            Workspace::planned_together(memory, &traces.as_ref().into_array(), "workspace")?;
+        Workspaces::of(planned, extent, traces.peak_bytes()).ok_or_else(|| Error::Synthesis {
             reason: "a workspace is missing".into(),
         })
     }
 
-    /// Shrinks the arena in place to the recordings of a smaller `extent` and releases the rest,
+    /// Shrinks the arena in place to the traces of a smaller `extent` and releases the rest,
     /// without needing further memory. If part of it is still in use, returns `None` and releases
     /// all of it.
-    pub fn shrunk(self, recordings: &Recordings, extent: Extent) -> Option<Workspaces> {
+    pub fn shrunk(self, traces: &RunTraces, extent: Extent) -> Option<Workspaces> {
         let together = self.runs.into_array().into();
-        let planned = Workspace::replanned(together, &recordings.as_ref().into_array())?;
-        Workspaces::of(planned, extent, recordings.peak_bytes())
+        let planned = Workspace::replanned(together, &traces.as_ref().into_array())?;
+        Workspaces::of(planned, extent, traces.peak_bytes())
     }
 
     fn of(planned: Vec<Workspace>, extent: Extent, bytes: u64) -> Option<Workspaces> {

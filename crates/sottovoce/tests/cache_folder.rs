@@ -8,7 +8,7 @@ use sottovoce::{
     StreamOptions, Voice, VoiceSource,
 };
 use sottovoce_chatterbox::convert::convert_speaking;
-use sottovoce_chatterbox::weights::Source as Weights;
+use sottovoce_chatterbox::weights::WeightSource;
 use sottovoce_tensor::Precision;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -141,7 +141,7 @@ fn a_second_start_speaks_the_same_from_what_the_first_one_kept() {
     drop(engine);
     let with_other_voice = scene.spoken_with_cache();
     assert!(with_other_voice != without, "the kept voice is used");
-    let model = Weights::open(&scene.model()).unwrap();
+    let model = WeightSource::open(&scene.model()).unwrap();
     convert_speaking(&model, &weights, Precision::Q4).unwrap();
     assert!(
         scene.spoken_with_cache() != with_other_voice,

@@ -10,7 +10,7 @@ mod common;
 use cuda_stand_in::client::StandIn;
 use sottovoce::{DeviceChoice, Engine, EngineOptions, PrecisionChoice, Source};
 use sottovoce_chatterbox::convert::convert_model;
-use sottovoce_chatterbox::weights::Source as Weights;
+use sottovoce_chatterbox::weights::WeightSource;
 use sottovoce_tensor::Precision;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
@@ -96,7 +96,7 @@ fn a_models_weights_are_never_on_the_host_as_a_whole() {
     common::write_model(official.path(), &config);
     let weights = std::fs::metadata(official.path().join(common::T3_FILE)).unwrap();
     assert!(weights.len() > HOST_BYTES_MAX, "{} bytes", weights.len());
-    let source = Weights::open(official.path()).unwrap();
+    let source = WeightSource::open(official.path()).unwrap();
     convert_model(&source, converted.path(), Precision::F32).unwrap();
     drop(source);
     for (folder, precision) in [

@@ -11,7 +11,7 @@ use sottovoce::{
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::convert::convert_model;
 use sottovoce_chatterbox::voice::PreparedVoice;
-use sottovoce_chatterbox::weights::Source as Weights;
+use sottovoce_chatterbox::weights::WeightSource;
 use sottovoce_formats::safetensors::read_header;
 use sottovoce_tensor::Precision;
 use std::ops::Range;
@@ -150,7 +150,7 @@ fn a_converted_folder_speaks_at_its_precision() {
         (Precision::Q4, PrecisionChoice::Q4),
     ] {
         let target = tempfile::tempdir().unwrap();
-        let source = Weights::open(MODEL.path()).unwrap();
+        let source = WeightSource::open(MODEL.path()).unwrap();
         convert_model(&source, target.path(), precision).unwrap();
         let spoken = |folder: &Path| {
             let engine = Engine::load(Source::Directory(folder.to_owned()), options(choice));
@@ -168,7 +168,7 @@ fn a_converted_folder_speaks_at_its_precision() {
 fn a_model_is_not_converted_onto_itself() {
     let folder = copy();
     std::fs::write(folder.path().join("conds.pt"), b"a voice").unwrap();
-    let source = Weights::open(folder.path()).unwrap();
+    let source = WeightSource::open(folder.path()).unwrap();
     let error = convert_model(&source, folder.path(), Precision::Int8).unwrap_err();
     assert!(error.to_string().contains("into another"), "{error}");
     assert_eq!(

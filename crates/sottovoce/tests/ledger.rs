@@ -5,7 +5,7 @@ use sottovoce::{
     Chunk, Engine, EngineOptions, Error, MemoryReport, ModelConfig, Profile, Source, Stream,
     StreamOptions, Voice, VoiceSource,
 };
-use sottovoce_memory::driver::{HostDriver, Script, Scripted};
+use sottovoce_memory::driver::{FaultScript, HostDriver, Scripted};
 use sottovoce_memory::{Memory, PoolConfiguration};
 
 const FRAGMENTATION_MAX: f64 = 0.05;
@@ -29,7 +29,7 @@ fn options() -> EngineOptions {
 }
 
 /// An engine whose driver follows a script.
-fn scripted(source: Source, options: EngineOptions) -> (Engine, Voice, Script) {
+fn scripted(source: Source, options: EngineOptions) -> (Engine, Voice, FaultScript) {
     let driver = Scripted::new(HostDriver::new(1 << 40));
     let script = driver.script();
     let memory = Memory::with_driver(Box::new(driver), PoolConfiguration::default());
@@ -64,7 +64,7 @@ fn rest(stream: Stream) -> Result<(Vec<f32>, Vec<String>), Error> {
 }
 
 /// Leaves `bytes` free; another process takes the rest.
-fn leave(engine: &Engine, script: &Script, bytes: u64) {
+fn leave(engine: &Engine, script: &FaultScript, bytes: u64) {
     script.set_capacity(engine.memory_report().reserved_bytes + bytes);
 }
 

@@ -8,7 +8,7 @@ use sottovoce::{
 };
 use sottovoce_chatterbox::convert::convert_model;
 use sottovoce_chatterbox::voice::PreparedVoice;
-use sottovoce_chatterbox::weights::Source as Weights;
+use sottovoce_chatterbox::weights::WeightSource;
 use sottovoce_tensor::Precision;
 use std::path::{Path, PathBuf};
 
@@ -102,7 +102,12 @@ fn bases_t3_speaks_with_turbos_sound_and_both_are_in_the_plan() {
 /// A converted folder of random weights.
 fn write(folder: &Path, name: &str, config: ModelConfig, seed: u64) -> PathBuf {
     let path = folder.join(name);
-    convert_model(&Weights::synthetic(config, seed), &path, Precision::F32).unwrap();
+    convert_model(
+        &WeightSource::synthetic(config, seed),
+        &path,
+        Precision::F32,
+    )
+    .unwrap();
     path
 }
 

@@ -7,7 +7,7 @@ use sottovoce::{
 use sottovoce_chatterbox::t3::{AlignedWord, T3, VoiceConditioning, WordAligner};
 use sottovoce_chatterbox::text::TextFrontEnd;
 use sottovoce_chatterbox::voice::PreparedVoice;
-use sottovoce_chatterbox::weights::{Component, Source as Weights, load};
+use sottovoce_chatterbox::weights::{Component, WeightSource, load};
 use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{CachePrecision, Context, Precision, Threads, Workspace};
@@ -228,7 +228,7 @@ fn words_are_within_60_milliseconds_of_picos_own_phones() {
     let truth: Vec<Truth> = serde_json::from_str(truth).unwrap();
     let memory = Memory::host(1 << 30);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/pico");
-    let source = Weights::open(&folder).unwrap();
+    let source = WeightSource::open(&folder).unwrap();
     let config = source.config().clone();
     let front_end = TextFrontEnd::new(&config, &source).unwrap();
     let t3 = load(&source, Component::T3, Precision::Int8, &memory, |loader| {

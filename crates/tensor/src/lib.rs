@@ -69,4 +69,4 @@ pub use stft::Stft;
 pub use tensor::Tensor;
 pub use threads::Threads;
 pub use view::{View, ViewMut};
-pub use workspace::{Recording, Workspace};
+pub use workspace::{RunTrace, Workspace};

@@ -26,7 +26,7 @@ enum Kind {
         /// Whether each tensor is a piece of the driver's.
         apart: bool,
     },
-    Measuring(Arc<Mutex<Recorder>>),
+    Measuring(Arc<Mutex<RunTracer>>),
     Planned(PlannedArena),
 }
 
@@ -59,49 +59,46 @@ impl Workspace {
         Workspace::of(Kind::Measuring(Arc::default()))
     }
 
-    /// One arena that serves every run of the recording. Call [`Workspace::restart`] before each
+    /// One arena that serves every run of the trace. Call [`Workspace::restart`] before each
     /// run.
     ///
     /// # Errors
     /// If the memory has no room for the plan's peak.
     pub fn planned(
         memory: &Memory,
-        recording: &Recording,
+        trace: &RunTrace,
         tag: &'static str,
     ) -> Result<Workspace, OutOfMemory> {
-        let mut one = Workspace::planned_together(memory, &[recording], tag)?;
+        let mut one = Workspace::planned_together(memory, &[trace], tag)?;
         Ok(one.remove(0))
     }
 
-    /// A workspace for each recording, all in one arena of the largest peak. Runs of different
-    /// recordings must not overlap: a tensor that is still live when another recording needs its
+    /// A workspace for each trace, all in one arena of the largest peak. Runs of different
+    /// traces must not overlap: a tensor that is still live when another trace needs its
     /// bytes is refused like one that outlives its own plan.
     ///
     /// # Errors
     /// If the memory has no room for the largest peak.
     pub fn planned_together(
         memory: &Memory,
-        recordings: &[&Recording],
+        traces: &[&RunTrace],
         tag: &'static str,
     ) -> Result<Vec<Workspace>, OutOfMemory> {
         let owner = Owner::new(Region::Workspace, tag);
-        let arenas = PlannedArena::together(memory, &plans(recordings), owner)?;
+        let arenas = PlannedArena::together(memory, &plans(traces), owner)?;
         Ok(arenas.into_iter().map(Workspace::of_arena).collect())
     }
 
     /// Replans workspaces that were made together, in the same memory; the excess is freed if the
     /// driver can free a part. Returns `None`, with all memory freed, if there is too little or a
     /// tensor is still live.
-    pub fn replanned(
-        together: Vec<Workspace>,
-        recordings: &[&Recording],
-    ) -> Option<Vec<Workspace>> {
+    pub fn replanned(together: Vec<Workspace>, traces: &[&RunTrace]) -> Option<Vec<Workspace>> {
         let arena = |workspace: Workspace| match workspace.kind {
             Kind::Planned(arena) => Some(arena),
             Kind::Pooled { .. } | Kind::Measuring(_) => None,
         };
         let arenas = together.into_iter().map(arena).collect::<Option<_>>()?;
-        let arenas = PlannedArena::replan(arenas, &plans(recordings))?;
+        let arenas = PlannedArena::replan(arenas, &plans(traces))?;
         Some(arenas.into_iter().map(Workspace::of_arena).collect())
     }
 
@@ -119,7 +116,7 @@ impl Workspace {
     /// A tensor with unspecified contents.
     ///
     /// # Panics
-    /// In a planned workspace, if the run deviates from the recording: more tensors, a larger one,
+    /// In a planned workspace, if the run deviates from the trace: more tensors, a larger one,
     /// or one that lives longer.
     pub fn tensor(&self, dimensions: &[usize]) -> Tensor {
         let shape = Shape::new(dimensions);
@@ -147,7 +144,7 @@ impl Workspace {
                     Storage::Pooled,
                 )
             }
-            Kind::Measuring(recorder) => Storage::Recorded(Recorder::begin(recorder, bytes)),
+            Kind::Measuring(recorder) => Storage::Recorded(RunTracer::begin(recorder, bytes)),
             Kind::Planned(arena) => match arena.allocate(bytes) {
                 Ok(piece) => Storage::Planned(piece),
                 Err(mismatch) => panic!("{mismatch}"),
@@ -176,18 +173,18 @@ impl Workspace {
         }
     }
 
-    /// The recording of a measuring workspace; `None` for others.
-    pub fn recording(&self) -> Option<Recording> {
+    /// The trace of a measuring workspace; `None` for others.
+    pub fn trace(&self) -> Option<RunTrace> {
         match &self.kind {
-            Kind::Measuring(recorder) => Some(Recording::of(&lock(recorder))),
+            Kind::Measuring(recorder) => Some(RunTrace::of(&lock(recorder))),
             _ => None,
         }
     }
 }
 
-fn plans<'a>(recordings: &[&'a Recording]) -> Vec<(&'a [Lifetime], &'a Plan)> {
-    (recordings.iter())
-        .map(|recording| (recording.lifetimes.as_slice(), &recording.plan))
+fn plans<'a>(traces: &[&'a RunTrace]) -> Vec<(&'a [Lifetime], &'a Plan)> {
+    (traces.iter())
+        .map(|trace| (trace.lifetimes.as_slice(), &trace.plan))
         .collect()
 }
 
@@ -196,13 +193,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[derive(Default)]
-struct Recorder {
+struct RunTracer {
     clock: u32,
     lifetimes: Vec<Lifetime>,
 }
 
-impl Recorder {
-    fn begin(recorder: &Arc<Mutex<Recorder>>, bytes: usize) -> RecordedPiece {
+impl RunTracer {
+    fn begin(recorder: &Arc<Mutex<RunTracer>>, bytes: usize) -> RecordedPiece {
         let mut state = lock(recorder);
         let index = state.lifetimes.len();
         let lifetime = Lifetime {
@@ -220,9 +217,9 @@ impl Recorder {
     }
 }
 
-/// A tensor's entry in a recording.
+/// A tensor's entry in a trace.
 pub(crate) struct RecordedPiece {
-    recorder: Arc<Mutex<Recorder>>,
+    recorder: Arc<Mutex<RunTracer>>,
     index: usize,
 }
 
@@ -237,14 +234,14 @@ impl Drop for RecordedPiece {
 
 /// The lifetimes of one run, and the offset of each tensor.
 #[derive(Clone, Debug)]
-pub struct Recording {
+pub struct RunTrace {
     lifetimes: Vec<Lifetime>,
     plan: Plan,
 }
 
-impl Recording {
-    fn of(recorder: &Recorder) -> Recording {
-        Recording {
+impl RunTrace {
+    fn of(recorder: &RunTracer) -> RunTrace {
+        RunTrace {
             lifetimes: recorder.lifetimes.clone(),
             plan: plan::solve(&recorder.lifetimes, &SolveOptions::default()),
         }

@@ -36,10 +36,10 @@ use crate::text::{TextError, TextFrontEnd};
 use crate::vocoder::{Vocoder, exact};
 use crate::voice::{Preparer, VoiceError, prompt_mel};
 use crate::watermark::{Perth, PerthConfig};
-use crate::weights::{Component, Source, WeightsError, load};
+use crate::weights::{Component, WeightSource, WeightsError, load};
 use inputs::Inputs;
 use sottovoce_formats::dtype::Dtype;
-use sottovoce_formats::safetensors::{Entry, SafetensorsError, Writer};
+use sottovoce_formats::safetensors::{Entry, SafetensorsError, SafetensorsWriter};
 use sottovoce_memory::{Memory, OutOfMemory, Owner, Region};
 use sottovoce_tensor::{
     CachePrecision, Context, Device, DeviceError, Failure, Precision, Workspace,
@@ -156,7 +156,7 @@ fn integers(name: &'static str, values: impl Iterator<Item = u32>) -> Output {
 /// afterwards.
 pub struct Parity<'a> {
     /// The weights.
-    pub source: &'a Source,
+    pub source: &'a WeightSource,
     /// The device that computes.
     pub device: &'a dyn Device,
     /// The memory of weights and activations.
@@ -497,7 +497,7 @@ fn write(outputs: &[Output]) -> Result<Vec<u8>, ParityError> {
             Entry::new(output.name, dtype, &output.shape)
         })
         .collect();
-    let mut writer = Writer::begin(Vec::new(), &entries, &[])?;
+    let mut writer = SafetensorsWriter::begin(Vec::new(), &entries, &[])?;
     for output in outputs {
         let bytes: Vec<u8> = match &output.values {
             Values::Floats(values) => values

@@ -14,7 +14,7 @@ use sottovoce_tensor::{
 pub(super) struct Backbone {
     heads: usize,
     head_size: usize,
-    blocks: Vec<Block>,
+    blocks: Vec<TransformerBlock>,
     norm: Norm,
     /// Learned position embeddings (GPT-2).
     positions: Option<Matrix>,
@@ -23,7 +23,7 @@ pub(super) struct Backbone {
 }
 
 #[derive(Debug)]
-struct Block {
+struct TransformerBlock {
     attention_norm: Norm,
     /// Query, key and value projections, stacked.
     query_key_value: Linear,
@@ -47,8 +47,8 @@ impl Backbone {
     ) -> Result<Backbone, WeightsError> {
         let blocks = (0..config.layers)
             .map(|index| match config.kind {
-                BackboneKind::Llama => Block::load_llama(loader, config, index),
-                BackboneKind::Gpt2 => Block::load_gpt2(loader, config, index),
+                BackboneKind::Llama => TransformerBlock::load_llama(loader, config, index),
+                BackboneKind::Gpt2 => TransformerBlock::load_gpt2(loader, config, index),
             })
             .collect::<Result<_, _>>()?;
         let norm = match config.kind {
@@ -156,12 +156,12 @@ impl Backbone {
     }
 }
 
-impl Block {
+impl TransformerBlock {
     fn load_llama(
         loader: &mut Loader<'_>,
         config: &BackboneConfig,
         index: usize,
-    ) -> Result<Block, WeightsError> {
+    ) -> Result<TransformerBlock, WeightsError> {
         let name = |part: &str| format!("tfmr.layers.{index}.{part}");
         let (hidden, inner) = (config.hidden, config.feed_forward);
         let columns = config.heads * config.head_size;
@@ -172,7 +172,7 @@ impl Block {
             let weight = loader.matrix_joined(&name(label), &names, shape)?;
             Ok(Linear { weight, bias: None })
         };
-        Ok(Block {
+        Ok(TransformerBlock {
             attention_norm: root_mean_square(loader, &name("input_layernorm"), config)?,
             query_key_value: joined(
                 loader,
@@ -198,12 +198,12 @@ impl Block {
         loader: &mut Loader<'_>,
         config: &BackboneConfig,
         index: usize,
-    ) -> Result<Block, WeightsError> {
+    ) -> Result<TransformerBlock, WeightsError> {
         let name = |part: &str| format!("tfmr.h.{index}.{part}");
         let (hidden, inner) = (config.hidden, config.feed_forward);
         let columns = config.heads * config.head_size;
         let joined = [3 * columns, hidden];
-        Ok(Block {
+        Ok(TransformerBlock {
             attention_norm: layer(loader, &name("ln_1"), config)?,
             query_key_value: loader.linear_transposed(&name("attn.c_attn"), joined, true)?,
             output: loader.linear_transposed(&name("attn.c_proj"), [hidden, columns], true)?,

@@ -2,12 +2,12 @@
 
 use super::VoiceError;
 use sottovoce_memory::{Memory, OutOfMemory};
-use sottovoce_tensor::{Context, Device, Recording, Workspace};
+use sottovoce_tensor::{Context, Device, RunTrace, Workspace};
 
 /// Memory plan of a network on samples of a certain length, made before any of it is mapped.
 #[derive(Debug, Clone)]
 pub struct NetworkPlan {
-    recording: Recording,
+    trace: RunTrace,
     /// Bytes of its weights that are loaded throughout.
     pub network_bytes: u64,
     /// Bytes of the largest of the blocks that are loaded one at a time.
@@ -26,14 +26,14 @@ impl NetworkPlan {
         let workspace = Workspace::measuring();
         let mut block_bytes = 0;
         run(&Context::new(&workspace, device), &mut block_bytes)?;
-        let recording = workspace
-            .recording()
-            .expect("a measuring workspace has a recording");
+        let trace = workspace
+            .trace()
+            .expect("a measuring workspace has a trace");
         Ok(NetworkPlan {
             network_bytes,
             block_bytes,
-            workspace_bytes: recording.peak_bytes(),
-            recording,
+            workspace_bytes: trace.peak_bytes(),
+            trace,
         })
     }
 
@@ -46,6 +46,6 @@ impl NetworkPlan {
         memory: &Memory,
         tag: &'static str,
     ) -> Result<Workspace, OutOfMemory> {
-        Workspace::planned(memory, &self.recording, tag)
+        Workspace::planned(memory, &self.trace, tag)
     }
 }

@@ -6,7 +6,7 @@ use super::{
     front_end, loudness,
 };
 use crate::config::{ModelConfig, SpeechTokenizerConfig};
-use crate::weights::{Component, Loader, Source, WeightsError, dry, load, measure};
+use crate::weights::{Component, Loader, WeightSource, WeightsError, dry, load, measure};
 use sottovoce_formats::audio::{DecodeOptions, Recording};
 use sottovoce_formats::resample::{Filter, RESAMPLER_BYTES_MAX, resample};
 use sottovoce_memory::Memory;
@@ -31,7 +31,7 @@ const NETWORK_RATE: u32 = 16_000;
 /// memory.
 #[derive(Debug, Clone, Copy)]
 pub struct Preparer<'a> {
-    source: &'a Source,
+    source: &'a WeightSource,
     memory: &'a Memory,
     prepares_speech: bool,
 }
@@ -41,7 +41,7 @@ impl<'a> Preparer<'a> {
     ///
     /// # Errors
     /// [`WeightsError`] names the tensor that is missing or has another shape.
-    pub fn new(source: &'a Source, memory: &'a Memory) -> Result<Preparer<'a>, WeightsError> {
+    pub fn new(source: &'a WeightSource, memory: &'a Memory) -> Result<Preparer<'a>, WeightsError> {
         let voice = &source.config().voice;
         measure(source, Component::VoiceEncoder, PRECISION, |loader| {
             VoiceEncoder::load(loader, &voice.encoder)
@@ -57,7 +57,10 @@ impl<'a> Preparer<'a> {
     ///
     /// # Errors
     /// As [`Preparer::new`].
-    pub fn of_sound(source: &'a Source, memory: &'a Memory) -> Result<Preparer<'a>, WeightsError> {
+    pub fn of_sound(
+        source: &'a WeightSource,
+        memory: &'a Memory,
+    ) -> Result<Preparer<'a>, WeightsError> {
         let voice = &source.config().voice;
         measure(source, Component::SpeechTokenizer, PRECISION, |loader| {
             load_speech_tokenizer(loader, &voice.tokenizer)
@@ -386,7 +389,7 @@ mod tests {
 
     #[test]
     fn the_plans_hold_for_recordings_of_any_length() {
-        let source = Source::synthetic(ModelConfig::tiny_base(), 3);
+        let source = WeightSource::synthetic(ModelConfig::tiny_base(), 3);
         let device = Cpu::new(Threads::new(1));
         let sample_rate = source.config().flow.prompt_mel.sample_rate;
         for prepares_speech in [true, false] {

@@ -12,7 +12,7 @@ use super::preparer::PRECISION;
 use super::speech_tokenizer::kept;
 use super::{NetworkPlan, SpeechTokenizer, TokenizerBlock, VoiceError};
 use crate::config::SpeechTokenizerConfig;
-use crate::weights::{Component, Source, dry, load};
+use crate::weights::{Component, WeightSource, dry, load};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::{Context, Device, Workspace};
 use std::sync::Arc;
@@ -153,7 +153,7 @@ impl TokenWindows {
 /// The speech tokenizer for one window at a time: its transformer blocks are loaded one after the
 /// other for each window, and all its memory is planned.
 pub struct WindowTokenizer<'a> {
-    source: &'a Source,
+    source: &'a WeightSource,
     network: SpeechTokenizer,
     workspace: Workspace,
     memory: Memory,
@@ -165,7 +165,7 @@ impl<'a> WindowTokenizer<'a> {
     ///
     /// # Errors
     /// If the model has no speech tokenizer, or a tensor of another shape.
-    pub fn plan(source: &Source, device: &dyn Device) -> Result<NetworkPlan, VoiceError> {
+    pub fn plan(source: &WeightSource, device: &dyn Device) -> Result<NetworkPlan, VoiceError> {
         let config = &source.config().voice.tokenizer;
         let component = Component::SpeechTokenizer;
         let (network, bytes) = dry(source, component, PRECISION, |loader| {
@@ -191,7 +191,7 @@ impl<'a> WindowTokenizer<'a> {
     /// If a weight is invalid or memory runs out.
     pub fn load(
         plan: &NetworkPlan,
-        source: &'a Source,
+        source: &'a WeightSource,
         memory: &Memory,
         device: Arc<dyn Device>,
     ) -> Result<WindowTokenizer<'a>, VoiceError> {
@@ -258,7 +258,7 @@ mod tests {
         config.voice.tokenizer.window = 120;
         config.voice.tokenizer.overlap = 16;
         let tokenizer = config.voice.tokenizer;
-        let source = Source::synthetic(config, 3);
+        let source = WeightSource::synthetic(config, 3);
         let memory = Memory::host(1 << 30);
         let device: Arc<dyn Device> = Arc::new(Cpu::new(Threads::new(1)));
         let preparer = Preparer::new(&source, &memory).unwrap();

@@ -9,7 +9,7 @@ mod stream;
 
 pub use stream::MarkState;
 
-use crate::weights::{Conv1dSizes, Loader, Source, WeightsError};
+use crate::weights::{Conv1dSizes, Loader, WeightSource, WeightsError};
 use realfft::num_complex::Complex32;
 use sottovoce_tensor::{Activation, Context, Conv1d, Failure, Tensor};
 use spectrum::Spectrum;
@@ -57,7 +57,7 @@ impl Default for PerthConfig {
 
 impl PerthConfig {
     /// The configuration of the weights in `source`.
-    pub fn of(source: &Source) -> PerthConfig {
+    pub fn of(source: &WeightSource) -> PerthConfig {
         let official = PerthConfig::default();
         let channels = source.shape(&format!("{ENCODER}.0.conv.weight"));
         PerthConfig {

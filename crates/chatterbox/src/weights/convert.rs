@@ -2,7 +2,7 @@
 
 use super::loader::Loader;
 use super::place::ALIGNMENT;
-use super::{Component, Source, WeightsError};
+use super::{Component, WeightSource, WeightsError};
 use serde::{Deserialize, Serialize};
 use sottovoce_formats::dtype::Dtype;
 use sottovoce_formats::output::{BlockWriter, OutputFile};
@@ -78,7 +78,7 @@ pub type ComponentLoader<'f> = dyn Fn(Component, &mut Loader<'_>) -> Result<(), 
 /// # Errors
 /// As for loading, and the operating system's error about the file.
 pub fn convert(
-    source: &Source,
+    source: &WeightSource,
     path: &Path,
     components: &[(Component, Precision)],
     load: &ComponentLoader<'_>,

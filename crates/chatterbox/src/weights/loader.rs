@@ -6,7 +6,7 @@ use super::file::{StoredTensor, WeightFile};
 use super::mapped::MappedTensors;
 use super::place::{Deliver, Mode, unbounded};
 use super::synthetic::Synthetic;
-use super::{Component, Source, WeightsError};
+use super::{Component, WeightSource, WeightsError};
 use sottovoce_memory::{Arena, Memory, Owner, Region};
 use sottovoce_tensor::{Matrix, Precision, Vector};
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ pub struct Loaded<T> {
 
 /// Provides tensors to a network's loading function.
 pub struct Loader<'a> {
-    pub(super) source: &'a Source,
+    pub(super) source: &'a WeightSource,
     pub(super) component: Component,
     pub(super) precision: Precision,
     pub(super) mode: Mode<'a>,
@@ -38,7 +38,7 @@ pub struct Loader<'a> {
 /// # Errors
 /// As [`load`], except for values and memory.
 pub fn measure<'a, T>(
-    source: &'a Source,
+    source: &'a WeightSource,
     component: Component,
     precision: Precision,
     load: impl FnOnce(&mut Loader<'a>) -> Result<T, WeightsError>,
@@ -53,7 +53,7 @@ pub fn measure<'a, T>(
 /// # Errors
 /// As [`measure`].
 pub fn dry<'a, T>(
-    source: &'a Source,
+    source: &'a WeightSource,
     component: Component,
     precision: Precision,
     load: impl FnOnce(&mut Loader<'a>) -> Result<T, WeightsError>,
@@ -64,13 +64,13 @@ pub fn dry<'a, T>(
 }
 
 /// Loads a component: measured first, then copied into one arena of that size, or mapped
-/// ([`Source::converted`]).
+/// ([`WeightSource::converted`]).
 ///
 /// # Errors
 /// [`WeightsError`] names the tensor that is missing, has another shape or is not finite, or the
 /// memory that is lacking.
 pub fn load<T>(
-    source: &Source,
+    source: &WeightSource,
     component: Component,
     precision: Precision,
     memory: &Memory,
@@ -150,7 +150,7 @@ impl Drop for Elements<'_> {
 
 impl<'a> Loader<'a> {
     pub(super) fn measuring(
-        source: &'a Source,
+        source: &'a WeightSource,
         component: Component,
         precision: Precision,
     ) -> Loader<'a> {
@@ -170,7 +170,7 @@ impl<'a> Loader<'a> {
     }
 
     pub(super) fn converting(
-        source: &'a Source,
+        source: &'a WeightSource,
         component: Component,
         precision: Precision,
         deliver: &'a mut Deliver<'a>,

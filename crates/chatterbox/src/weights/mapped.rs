@@ -1,7 +1,7 @@
 //! Memory-mapped files: pages of which tensors are copied are released afterwards; tensors that are
 //! used in place are mapped again, as memory with an owner.
 
-use super::Source;
+use super::WeightSource;
 use super::place::ALIGNMENT;
 use memmap2::Mmap;
 use sottovoce_memory::{Memory, Owner, SharedBlock};
@@ -72,7 +72,7 @@ impl MappedTensors {
     /// copied: not all of them are packed and aligned in one file that may be used in place, they
     /// lie too far apart, or `memory` maps no files.
     pub(super) fn of<'n>(
-        source: &Source,
+        source: &WeightSource,
         names: impl Iterator<Item = &'n str>,
         bytes: usize,
         memory: &Memory,

@@ -98,7 +98,7 @@ const VOICE_ENCODER: &str = "ve";
 
 /// A model's weights and config, opened but not loaded.
 #[derive(Debug)]
-pub struct Source {
+pub struct WeightSource {
     config: ModelConfig,
     name: String,
     folder: Option<PathBuf>,
@@ -108,19 +108,19 @@ pub struct Source {
     seed: Option<u64>,
 }
 
-impl Source {
+impl WeightSource {
     /// Opens a folder (official or converted), T3's file in an official folder that has several,
     /// or a single weight file with a config in its metadata.
     ///
     /// # Errors
     /// [`WeightsError`] names the file that is missing, damaged or unknown.
-    pub fn open(path: &Path) -> Result<Source, WeightsError> {
+    pub fn open(path: &Path) -> Result<WeightSource, WeightsError> {
         let metadata = std::fs::metadata(path).map_err(|source| WeightsError::File {
             path: path.to_owned(),
             source,
         })?;
         if metadata.is_dir() {
-            return Source::open_folder(path, &OFFICIAL);
+            return WeightSource::open_folder(path, &OFFICIAL);
         }
         let stem = path.file_stem().and_then(OsStr::to_str);
         let named = OFFICIAL
@@ -135,17 +135,17 @@ impl Source {
                 .parent()
                 .filter(|folder| !folder.as_os_str().is_empty());
             let folder = folder.unwrap_or(Path::new("."));
-            return Source::open_folder(folder, &OFFICIAL[index..=index]);
+            return WeightSource::open_folder(folder, &OFFICIAL[index..=index]);
         }
-        Source::single(file, path.parent().map(Path::to_owned))
+        WeightSource::single(file, path.parent().map(Path::to_owned))
     }
 
-    /// As [`Source::open`], for a model of which only S3Gen and the vocoder are used: T3 and the
+    /// As [`WeightSource::open`], for a model of which only S3Gen and the vocoder are used: T3 and the
     /// voice encoder may be missing.
     ///
     /// # Errors
-    /// As [`Source::open`].
-    pub fn open_sound(path: &Path) -> Result<Source, WeightsError> {
+    /// As [`WeightSource::open`].
+    pub fn open_sound(path: &Path) -> Result<WeightSource, WeightsError> {
         let has_t3 = OFFICIAL
             .iter()
             .any(|checkpoint| find_weights(path, checkpoint.t3).is_some());
@@ -153,7 +153,7 @@ impl Source {
             .into_iter()
             .find_map(|(stem, variant)| Some((find_weights(path, stem)?, variant)));
         let Some((decoder, variant)) = sound.filter(|_| !has_t3) else {
-            return Source::open(path);
+            return WeightSource::open(path);
         };
         let own_config = path.join(CONFIG_FILE);
         let config = match read_text(&own_config)? {
@@ -164,15 +164,15 @@ impl Source {
         };
         let mut paths = vec![decoder];
         paths.extend(find_weights(path, VOICE_ENCODER));
-        Source::of_files(config, path, &paths)
+        WeightSource::of_files(config, path, &paths)
     }
 
     /// This model with the S3Gen and the vocoder of another one; `sound` is opened as by
-    /// [`Source::open_sound`].
+    /// [`WeightSource::open_sound`].
     ///
     /// # Errors
     /// [`WeightsError::Sound`] if they do not fit.
-    pub fn with_sound(self, sound: Source) -> Result<Source, WeightsError> {
+    pub fn with_sound(self, sound: WeightSource) -> Result<WeightSource, WeightsError> {
         let refuse = |reason: String| WeightsError::Sound {
             sound: sound.name.clone(),
             reason,
@@ -184,7 +184,7 @@ impl Source {
         let config = self.config.with_sound_of(&sound.config).map_err(refuse)?;
         let name = format!("{} with the sound of {}", self.name, sound.name);
         if self.is_synthetic() {
-            return Ok(Source {
+            return Ok(WeightSource {
                 config,
                 name,
                 ..self
@@ -205,37 +205,37 @@ impl Source {
             files.push(file);
         }
         files.retain(|file| !file.tensors.is_empty());
-        Source::assemble(config, name, self.folder, files)
+        WeightSource::assemble(config, name, self.folder, files)
     }
 
     fn of_files(
         config: ModelConfig,
         folder: &Path,
         paths: &[PathBuf],
-    ) -> Result<Source, WeightsError> {
+    ) -> Result<WeightSource, WeightsError> {
         let mut files = Vec::new();
         for path in paths.iter().chain(&find_weights(folder, WATERMARK)) {
             files.push(WeightFile::open(path)?);
         }
         let name = folder.display().to_string();
-        Source::assemble(config, name, Some(folder.to_owned()), files)
+        WeightSource::assemble(config, name, Some(folder.to_owned()), files)
     }
 
     /// Opens a weight file embedded in the program.
     ///
     /// # Errors
     /// If the file is damaged, or has no config.
-    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Source, WeightsError> {
-        Source::single(
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<WeightSource, WeightsError> {
+        WeightSource::single(
             WeightFile::read(name.to_owned(), Bytes::Embedded(bytes))?,
             None,
         )
     }
 
     /// Random weights of a model: every requested tensor exists.
-    pub fn synthetic(config: ModelConfig, seed: u64) -> Source {
+    pub fn synthetic(config: ModelConfig, seed: u64) -> WeightSource {
         let name = format!("synthetic {}", config.variant);
-        Source {
+        WeightSource {
             config,
             name,
             folder: None,
@@ -245,7 +245,7 @@ impl Source {
         }
     }
 
-    fn single(file: WeightFile, folder: Option<PathBuf>) -> Result<Source, WeightsError> {
+    fn single(file: WeightFile, folder: Option<PathBuf>) -> Result<WeightSource, WeightsError> {
         let name = file.name.clone();
         let config = match file.metadata.get(CONFIG_KEY) {
             Some(json) => json.clone(),
@@ -265,14 +265,14 @@ impl Source {
             },
         };
         let config = parse_config(&name, &config)?;
-        Source::assemble(config, name, folder, vec![file])
+        WeightSource::assemble(config, name, folder, vec![file])
     }
 
     /// Opens a folder with one of these checkpoints, or a converted one.
     fn open_folder(
         folder: &Path,
         checkpoints: &'static [Checkpoint],
-    ) -> Result<Source, WeightsError> {
+    ) -> Result<WeightSource, WeightsError> {
         let official = checkpoints
             .iter()
             .find_map(|checkpoint| Some((find_weights(folder, checkpoint.t3)?, checkpoint)));
@@ -294,7 +294,10 @@ impl Source {
             (Some(config), _) => config,
             (None, Some((_, checkpoint))) => checkpoint.config(),
             (None, None) if converted.is_file() => {
-                return Source::single(WeightFile::open(&converted)?, Some(folder.to_owned()));
+                return WeightSource::single(
+                    WeightFile::open(&converted)?,
+                    Some(folder.to_owned()),
+                );
             }
             (None, None) => {
                 let expected = checkpoints
@@ -328,7 +331,7 @@ impl Source {
                 vec![t3, decoder, encoder]
             }
         };
-        Source::of_files(config, folder, &paths)
+        WeightSource::of_files(config, folder, &paths)
     }
 
     fn assemble(
@@ -336,7 +339,7 @@ impl Source {
         name: String,
         folder: Option<PathBuf>,
         files: Vec<WeightFile>,
-    ) -> Result<Source, WeightsError> {
+    ) -> Result<WeightSource, WeightsError> {
         let mut index: BTreeMap<String, usize> = BTreeMap::new();
         for (number, file) in files.iter().enumerate() {
             for tensor in file.tensors.keys() {
@@ -349,7 +352,7 @@ impl Source {
                 }
             }
         }
-        Ok(Source {
+        Ok(WeightSource {
             config,
             name,
             folder,
@@ -364,9 +367,9 @@ impl Source {
     ///
     /// # Errors
     /// [`WeightsError`] if the file is missing, damaged or unknown.
-    pub fn beside(&self, path: &Path) -> Result<Source, WeightsError> {
+    pub fn beside(&self, path: &Path) -> Result<WeightSource, WeightsError> {
         let file = WeightFile::open(path)?;
-        Source::assemble(self.config.clone(), file.name.clone(), None, vec![file])
+        WeightSource::assemble(self.config.clone(), file.name.clone(), None, vec![file])
     }
 
     /// Opens a file of this model's converted networks, in place of this source's own; small files
@@ -376,7 +379,7 @@ impl Source {
     ///
     /// # Errors
     /// [`WeightsError`] if the file is missing or damaged, or has another layout.
-    pub fn converted(&self, path: &Path) -> Result<Source, WeightsError> {
+    pub fn converted(&self, path: &Path) -> Result<WeightSource, WeightsError> {
         let mut file = WeightFile::open(path)?;
         file.used_in_place = true;
         for (key, text) in self.files.iter().flat_map(|file| &file.metadata) {
@@ -385,7 +388,7 @@ impl Source {
                 .or_insert_with(|| text.clone());
         }
         let name = file.name.clone();
-        Source::assemble(self.config.clone(), name, self.folder.clone(), vec![file])
+        WeightSource::assemble(self.config.clone(), name, self.folder.clone(), vec![file])
     }
 
     /// Whether any tensor is packed for the kernels already, by a conversion.
@@ -481,7 +484,7 @@ impl Source {
     }
 }
 
-impl TokenizerFiles for Source {
+impl TokenizerFiles for WeightSource {
     fn text(&self, name: &str) -> Result<Option<String>, TextError> {
         self.text_file(name).map_err(|error| TextError::Unusable {
             file: name.into(),

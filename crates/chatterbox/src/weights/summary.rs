@@ -2,7 +2,7 @@
 
 use super::convert::{PackedKind, PackedTensor};
 use super::file::{StoredTensor, WeightFile};
-use super::{Component, Source, WeightsError};
+use super::{Component, WeightSource, WeightsError};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -65,7 +65,7 @@ fn summarise<'f>(files: impl Iterator<Item = &'f WeightFile>) -> Summaries {
         .collect()
 }
 
-impl Source {
+impl WeightSource {
     /// Contents of its files; empty for a synthetic source.
     pub fn summaries(&self) -> Summaries {
         summarise(self.files().iter())

@@ -11,7 +11,7 @@ use sottovoce_chatterbox::config::{
 };
 use sottovoce_chatterbox::s3gen::{Flow, FlowInputs, FlowOptions};
 use sottovoce_chatterbox::t3::{BlockPass, KeyValueStore, Prefix, T3, T3State, VoiceConditioning};
-use sottovoce_chatterbox::weights::{Component, Source, load};
+use sottovoce_chatterbox::weights::{Component, WeightSource, load};
 use sottovoce_memory::driver::cuda::CudaDriver;
 use sottovoce_memory::{Memory, Owner, PoolConfiguration, Region};
 use sottovoce_tensor::cuda::Cuda;
@@ -123,7 +123,7 @@ pub fn narrow(t3: T3Config) -> T3Config {
 
 /// T3 with random weights.
 fn loaded(on: &OnStandIn, config: &ModelConfig, precision: Precision) -> T3 {
-    let source = Source::synthetic(config.clone(), 1);
+    let source = WeightSource::synthetic(config.clone(), 1);
     let loaded = load(&source, Component::T3, precision, &on.memory, |loader| {
         T3::load(loader, &config.t3)
     });
@@ -179,8 +179,8 @@ impl Speaking {
         ctx.finish().expect("a device that works");
         let measuring = Workspace::measuring();
         t3.measure_step(&Context::new(&measuring, &on.device), count);
-        let recording = measuring.recording().expect("it measured");
-        let step = Workspace::planned(&on.memory, &recording, "step").expect("room");
+        let trace = measuring.trace().expect("it measured");
+        let step = Workspace::planned(&on.memory, &trace, "step").expect("room");
         Speaking {
             t3,
             store,
@@ -263,8 +263,8 @@ pub fn asked_by_passes(on: &OnStandIn, config: &ModelConfig, count: usize) -> [A
     ctx.download(&ctx.zeros(&[1, 1])).expect("a wait");
     let measuring = Workspace::measuring();
     t3.measure_block_pass(&Context::new(&measuring, &on.device), count);
-    let recording = measuring.recording().expect("it measured");
-    let workspace = Workspace::planned(&on.memory, &recording, "pass").expect("room");
+    let trace = measuring.trace().expect("it measured");
+    let workspace = Workspace::planned(&on.memory, &trace, "pass").expect("room");
     [&[][..], &[3; 16]].map(|settled| {
         let before = on.asked();
         workspace.restart();
@@ -372,7 +372,7 @@ pub fn narrow_flow(on: &OnStandIn, official: &ModelConfig) -> Flow {
         flow,
         ..official.clone()
     };
-    let source = Source::synthetic(config.clone(), 1);
+    let source = WeightSource::synthetic(config.clone(), 1);
     let loaded = load(
         &source,
         Component::Flow,

@@ -6,7 +6,7 @@ use crate::output::print::output;
 use crate::output::size::mebibytes;
 use serde_json::json;
 use sottovoce_chatterbox::convert::convert_model;
-use sottovoce_chatterbox::weights::Source;
+use sottovoce_chatterbox::weights::WeightSource;
 use sottovoce_tensor::Precision;
 use std::io::Write;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
-    let source = Source::open(&arguments.model)?;
+    let source = WeightSource::open(&arguments.model)?;
     let converted = convert_model(&source, &arguments.out, arguments.precision)?;
     if arguments.json {
         let figures = json!({

@@ -5,7 +5,7 @@ use super::Outcome;
 use crate::options::count_of;
 use sottovoce::{DeviceChoice, EngineOptions, device};
 use sottovoce_chatterbox::parity::Parity;
-use sottovoce_chatterbox::weights::Source;
+use sottovoce_chatterbox::weights::WeightSource;
 use sottovoce_formats::output::write_whole;
 use sottovoce_memory::Memory;
 use sottovoce_tensor::Precision;
@@ -39,7 +39,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Outcome {
     let path = |path: &PathBuf, error: std::io::Error| format!("{}: {error}", path.display());
-    let source = Source::open(&arguments.model)?;
+    let source = WeightSource::open(&arguments.model)?;
     let threads = arguments.threads.unwrap_or(0);
     let device = device::open(DeviceChoice::Cpu, threads, None)?.device;
     let parity = Parity {

@@ -7,8 +7,8 @@ use crate::output::log::{LogFormat, LogLevel, start_log};
 use crate::output::print::{note, output};
 use sottovoce::Source;
 use sottovoce_server::{
-    Addresses, App, Compatibility, IpNet, Loader, ServerOptions, openapi_document, parse_network,
-    serve,
+    Addresses, App, Compatibility, EngineLoader, IpNet, ServerOptions, openapi_document,
+    parse_network, serve,
 };
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -205,7 +205,7 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
         model_name: model_name.unwrap_or_else(|| arguments.engine.model.clone()),
         hub: Some(environment::hub_settings()),
         engine: arguments.engine.options(),
-        loader: Loader::default(),
+        loader: EngineLoader::default(),
         uploads: arguments.voices.is_some(),
         voices_directory: Some(arguments.voices.unwrap_or_else(environment::voices_folder)),
         api_keys,

@@ -8,7 +8,7 @@ use crate::output::player::Player;
 use crate::output::print::{self, note, note_without_effect};
 use crate::output::progress::{self, Speaking};
 use crate::source::voice_source;
-use crate::text_input::{self, ArrivingText, Failure, SpokenText};
+use crate::text_input::{self, ArrivingText, ReadFailure, SpokenText};
 use sottovoce::options::Capability;
 use sottovoce::subtitles::{self, SubtitleFormat};
 use sottovoce::text::Warning;
@@ -227,7 +227,7 @@ pub(super) fn deliver(
 
 /// Error of a text that arrives while its beginning is spoken.
 #[derive(Clone, Default)]
-pub(super) struct Arrival(Arc<Mutex<Option<Failure>>>);
+pub(super) struct Arrival(Arc<Mutex<Option<ReadFailure>>>);
 
 impl Arrival {
     /// Passes the rest of the text to the stream, on a thread that ends with the process if no more
@@ -249,7 +249,7 @@ impl Arrival {
         Ok(())
     }
 
-    fn slot(&self) -> MutexGuard<'_, Option<Failure>> {
+    fn slot(&self) -> MutexGuard<'_, Option<ReadFailure>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
 //! Plot of live and reserved bytes over a trace, as one self-contained drawing for light and dark
 //! themes.
 
-use sottovoce_memory::trace::advise::{Advice, Curve, Share, Timeline};
+use sottovoce_memory::trace::advise::{Advice, Curve, ReplayTimeline, Share};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -55,7 +55,7 @@ tr.today{font-weight:600}code{background:var(--grid);padding:.1rem .4rem;border-
 ";
 
 /// Draws the result of an analysis.
-pub fn draw(advice: &Advice, timeline: &Timeline, format: Format) -> String {
+pub fn draw(advice: &Advice, timeline: &ReplayTimeline, format: Format) -> String {
     match format {
         Format::Svg => svg(advice, timeline, true),
         Format::Html => page(advice, timeline),
@@ -78,7 +78,7 @@ impl Scale {
     }
 }
 
-fn svg(advice: &Advice, timeline: &Timeline, alone: bool) -> String {
+fn svg(advice: &Advice, timeline: &ReplayTimeline, alone: bool) -> String {
     let today = advice.tried.iter().find(|tried| tried.today);
     let best = advice
         .tried
@@ -176,7 +176,7 @@ fn svg(advice: &Advice, timeline: &Timeline, alone: bool) -> String {
     out
 }
 
-fn axes(out: &mut String, scale: &Scale, step: f64, top: f64, timeline: &Timeline) {
+fn axes(out: &mut String, scale: &Scale, step: f64, top: f64, timeline: &ReplayTimeline) {
     let mut mebibytes = 0.0;
     while mebibytes <= top {
         let y = scale.y(mebibytes * MEBIBYTE);
@@ -260,7 +260,7 @@ fn area(curve: &Curve, scale: &Scale) -> String {
     )
 }
 
-fn page(advice: &Advice, timeline: &Timeline) -> String {
+fn page(advice: &Advice, timeline: &ReplayTimeline) -> String {
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>Memory advice</title>\n<style>{STYLE}{PAGE_STYLE}</style></head><body>\n<h1>Memory advice</h1>\n"
     );

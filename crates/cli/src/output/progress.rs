@@ -151,7 +151,7 @@ pub struct Reading {
 
 impl Reading {
     /// Follows `progress`, if its total is known.
-    pub fn begin(progress: trace::Progress) -> Reading {
+    pub fn begin(progress: trace::ReadProgress) -> Reading {
         let total = match progress.total_bytes() {
             Some(total) if total > 0 => total,
             _ => return Reading { follower: None },

@@ -12,7 +12,7 @@
 //! | `foreground` | a server that is started and stopped |
 //! | one of [`NOT_RUN`] | needs what tests do not have, or takes minutes |
 
-use crate::page::{Block, Page, pages};
+use crate::page::{CodeBlock, Page, pages};
 use crate::server::{Server, announced_address};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -46,7 +46,7 @@ const FILES: [(&str, &[u8]); 6] = [
 ];
 
 /// The commands of a block.
-fn commands(block: &Block) -> Vec<String> {
+fn commands(block: &CodeBlock) -> Vec<String> {
     let mut commands: Vec<String> = Vec::new();
     let mut open = false;
     for line in block.text.lines() {
@@ -113,7 +113,7 @@ impl Runner {
         }
     }
 
-    fn block(&mut self, page: &Page, block: &Block) {
+    fn block(&mut self, page: &Page, block: &CodeBlock) {
         let place = format!("{}:{}", page.name, block.line);
         let marked = |mark: &str| block.marks.iter().any(|word| word == mark);
         for mark in &block.marks {
@@ -201,7 +201,7 @@ fn every_command_of_the_pages_does_what_they_say() {
 
 #[test]
 fn commands_go_on_after_a_backslash_and_within_quotes() {
-    let block = Block {
+    let block = CodeBlock {
         language: "console".into(),
         marks: Vec::new(),
         line: 1,

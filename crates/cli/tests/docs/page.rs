@@ -21,7 +21,7 @@ pub struct Page {
 }
 
 /// A fenced block of code.
-pub struct Block {
+pub struct CodeBlock {
     /// Language: the first word of its info string.
     pub language: String,
     /// The other words of the info string.
@@ -47,14 +47,14 @@ impl Page {
     }
 
     /// Fenced blocks, in order.
-    pub fn blocks(&self) -> Vec<Block> {
+    pub fn blocks(&self) -> Vec<CodeBlock> {
         let mut blocks = Vec::new();
-        let mut open: Option<Block> = None;
+        let mut open: Option<CodeBlock> = None;
         for (event, range) in parse(&self.text).into_offset_iter() {
             match event {
                 Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(info))) => {
                     let mut words = info.split([',', ' ']).map(str::to_owned);
-                    open = Some(Block {
+                    open = Some(CodeBlock {
                         language: words.next().unwrap_or_default(),
                         marks: words.filter(|word| !word.is_empty()).collect(),
                         line: self.text[..range.start].lines().count() + 1,

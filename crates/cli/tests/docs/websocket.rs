@@ -4,7 +4,7 @@
 //! the fields that are shown. `(sound)` is a binary message, `(close CODE)` the end. Sound, `ready`
 //! and `chunk` may come in between.
 
-use crate::page::{Block, pages};
+use crate::page::{CodeBlock, pages};
 use crate::server::Server;
 use serde_json::Value;
 use std::time::Duration;
@@ -53,7 +53,7 @@ fn receive(socket: &mut Socket, expected: &str, place: &str) {
     }
 }
 
-fn run(block: &Block, server: &Server, place: &str) {
+fn run(block: &CodeBlock, server: &Server, place: &str) {
     let url = format!("ws://{}/v1/stream", server.address);
     let (mut socket, _) = connect(url).unwrap();
     if let MaybeTlsStream::Plain(stream) = socket.get_ref() {

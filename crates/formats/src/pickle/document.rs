@@ -43,7 +43,7 @@ pub enum Node {
         name: Box<str>,
     },
     /// A call or construction that Python would carry out. Inert.
-    Call(Box<Call>),
+    Call(Box<PickleCall>),
     /// A reference to an object outside of the pickle, such as a tensor's storage. Inert.
     PersistentId(Value),
     /// A node without references.
@@ -52,7 +52,7 @@ pub enum Node {
 
 /// A call in the pickle, which is never made.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Call {
+pub struct PickleCall {
     /// The callable; a [`Node::Global`] in an ordinary pickle.
     pub callable: Value,
     /// The arguments; a [`Node::Tuple`] in an ordinary pickle.
@@ -75,8 +75,8 @@ pub struct Document {
 
 impl Document {
     /// The object in the pickle.
-    pub fn root(&self) -> View<'_> {
-        View::new(&self.nodes, self.root)
+    pub fn root(&self) -> ValueRef<'_> {
+        ValueRef::new(&self.nodes, self.root)
     }
 
     /// Number of bytes of the pickle; another one may follow.
@@ -87,14 +87,14 @@ impl Document {
 
 /// A value together with its document.
 #[derive(Clone, Copy)]
-pub struct View<'a> {
+pub struct ValueRef<'a> {
     nodes: &'a [Node],
     value: Value,
 }
 
-impl<'a> View<'a> {
-    pub(super) fn new(nodes: &'a [Node], value: Value) -> View<'a> {
-        View { nodes, value }
+impl<'a> ValueRef<'a> {
+    pub(super) fn new(nodes: &'a [Node], value: Value) -> ValueRef<'a> {
+        ValueRef { nodes, value }
     }
 
     /// The value itself.
@@ -111,8 +111,8 @@ impl<'a> View<'a> {
     }
 
     /// Another value of the same document.
-    pub fn at(self, value: Value) -> View<'a> {
-        View {
+    pub fn at(self, value: Value) -> ValueRef<'a> {
+        ValueRef {
             nodes: self.nodes,
             value,
         }
@@ -171,7 +171,7 @@ impl<'a> View<'a> {
     }
 
     /// The items of a list, set or tuple, or those appended to an inert object.
-    pub fn items(self) -> Option<impl ExactSizeIterator<Item = View<'a>> + Clone> {
+    pub fn items(self) -> Option<impl ExactSizeIterator<Item = ValueRef<'a>> + Clone> {
         let items: &'a [Value] = match self.node()? {
             Node::List(items) => items,
             Node::Tuple(items) => items,
@@ -182,7 +182,7 @@ impl<'a> View<'a> {
     }
 
     /// Keys and values of a dictionary, or those set on an inert object such as an `OrderedDict`.
-    pub fn entries(self) -> Option<impl DoubleEndedIterator<Item = (View<'a>, View<'a>)>> {
+    pub fn entries(self) -> Option<impl DoubleEndedIterator<Item = (ValueRef<'a>, ValueRef<'a>)>> {
         let entries: &'a [(Value, Value)] = match self.node()? {
             Node::Dictionary(entries) => entries,
             Node::Call(call) => &call.entries,
@@ -196,7 +196,7 @@ impl<'a> View<'a> {
     }
 
     /// The value that a dictionary holds for a string key.
-    pub fn entry(self, key: &str) -> Option<View<'a>> {
+    pub fn entry(self, key: &str) -> Option<ValueRef<'a>> {
         self.entries()?
             .rev()
             .find_map(|(candidate, value)| (candidate.text() == Some(key)).then_some(value))
@@ -211,7 +211,7 @@ impl<'a> View<'a> {
     }
 
     /// The call, if this is one.
-    pub fn call(self) -> Option<&'a Call> {
+    pub fn call(self) -> Option<&'a PickleCall> {
         match self.node() {
             Some(Node::Call(call)) => Some(call),
             _ => None,
@@ -219,7 +219,7 @@ impl<'a> View<'a> {
     }
 
     /// The reference, if this is a persistent id.
-    pub fn persistent_id(self) -> Option<View<'a>> {
+    pub fn persistent_id(self) -> Option<ValueRef<'a>> {
         match self.node() {
             Some(Node::PersistentId(id)) => Some(self.at(*id)),
             _ => None,

@@ -1,10 +1,10 @@
 //! Access to list items while a pickle is read.
 
-use super::document::{Node, Value, View};
+use super::document::{Node, Value, ValueRef};
 
 /// A step from a container to one of its items.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Step<'a> {
+pub enum PickleStep<'a> {
     /// The value under a string key.
     Key(&'a str),
     /// The item at an index.
@@ -27,23 +27,23 @@ pub enum Disposition {
 /// Only lists at a depth of at most [`LISTEN_DEPTH_MAX`] containers are announced, and only if each
 /// container is filled in batches, as Python does for more than one entry. Other items are found in
 /// the finished document.
-pub trait Listener {
+pub trait PickleListener {
     /// Called before an item is appended to the list at `path`. An error ends the reading.
     ///
     /// # Errors
     /// The reason to end the reading, which ends with
     /// [`PickleErrorKind::Refused`](super::PickleErrorKind::Refused).
-    fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String>;
+    fn item(&mut self, path: &[PickleStep<'_>], item: ValueRef<'_>) -> Result<Disposition, String>;
 }
 
-/// Depth down to which lists are announced to a [`Listener`].
+/// Depth down to which lists are announced to a [`PickleListener`].
 pub const LISTEN_DEPTH_MAX: usize = 6;
 
 /// A listener that keeps every item.
 pub(super) struct KeepAll;
 
-impl Listener for KeepAll {
-    fn item(&mut self, _: &[Step<'_>], _: View<'_>) -> Result<Disposition, String> {
+impl PickleListener for KeepAll {
+    fn item(&mut self, _: &[PickleStep<'_>], _: ValueRef<'_>) -> Result<Disposition, String> {
         Ok(Disposition::Keep)
     }
 }
@@ -55,11 +55,11 @@ pub(super) fn path<'a>(
     stack: &[Value],
     marks: &[usize],
     mut position: usize,
-    steps: &mut [Step<'a>; LISTEN_DEPTH_MAX],
+    steps: &mut [PickleStep<'a>; LISTEN_DEPTH_MAX],
 ) -> Option<usize> {
     let mut first = LISTEN_DEPTH_MAX;
     for &mark in marks.iter().rev() {
-        let container = View::new(nodes, *stack.get(mark.checked_sub(1)?)?);
+        let container = ValueRef::new(nodes, *stack.get(mark.checked_sub(1)?)?);
         let pending = position.checked_sub(mark)?;
         let below = |distance: usize| container.at(stack[position - distance]);
         let mut step = |step| {
@@ -69,7 +69,7 @@ pub(super) fn path<'a>(
         };
         match container.node()? {
             Node::Dictionary(_) if pending % 2 == 1 => {
-                step(below(1).text().map_or(Step::Other, Step::Key))?;
+                step(below(1).text().map_or(PickleStep::Other, PickleStep::Key))?;
             }
             // A list with a single item is filled without a mark: it lies between the key and the
             // list in question.
@@ -77,12 +77,12 @@ pub(super) fn path<'a>(
                 step(
                     below(1)
                         .items()
-                        .map_or(Step::Other, |items| Step::Index(items.len())),
+                        .map_or(PickleStep::Other, |items| PickleStep::Index(items.len())),
                 )?;
-                step(below(2).text().map_or(Step::Other, Step::Key))?;
+                step(below(2).text().map_or(PickleStep::Other, PickleStep::Key))?;
             }
-            Node::List(items) => step(Step::Index(items.len() + pending))?,
-            _ => step(Step::Other)?,
+            Node::List(items) => step(PickleStep::Index(items.len() + pending))?,
+            _ => step(PickleStep::Other)?,
         }
         position = mark - 1;
     }

@@ -1,9 +1,9 @@
 //! The stack machine.
 
-use super::document::{Call, Document, Node, NodeId, Value, View};
+use super::document::{Document, Node, NodeId, PickleCall, Value, ValueRef};
 use super::error::{PickleError, PickleErrorKind as Kind};
 use super::input::Input;
-use super::listener::{Disposition, KeepAll, LISTEN_DEPTH_MAX, Listener, Step, path};
+use super::listener::{Disposition, KeepAll, LISTEN_DEPTH_MAX, PickleListener, PickleStep, path};
 use super::memo::{self, Memo, MemoUse, Stored};
 use super::opcode as op;
 use super::text;
@@ -13,17 +13,17 @@ use std::sync::Arc;
 
 /// Limits of a reader.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct PickleLimits {
     /// Approximate limit of the memory of values while the pickle is read, in bytes.
     pub memory_bytes: u64,
     /// Treatment of globals.
     pub globals: Globals,
 }
 
-impl Default for Limits {
+impl Default for PickleLimits {
     /// 2 GiB, and plain data only.
-    fn default() -> Limits {
-        Limits {
+    fn default() -> PickleLimits {
+        PickleLimits {
             memory_bytes: 2 << 30,
             globals: Globals::Refuse,
         }
@@ -44,7 +44,7 @@ pub enum Globals {
 /// # Errors
 /// If the pickle is malformed or beyond the limits, with its byte offset, or if the listener
 /// refuses an item. A parser that has failed must not be used again.
-pub fn read(source: impl Read, limits: &Limits) -> Result<Document, PickleError> {
+pub fn read(source: impl Read, limits: &PickleLimits) -> Result<Document, PickleError> {
     Parser::silent(source, limits, KeepAll).finish()
 }
 
@@ -64,7 +64,7 @@ pub struct Parser<R, L> {
     marks: Vec<usize>,
     memo: Memo,
     held_bytes: u64,
-    limits: Limits,
+    limits: PickleLimits,
     listener: L,
     listening: bool,
     ended: bool,
@@ -73,11 +73,11 @@ pub struct Parser<R, L> {
 const VALUE_BYTES: usize = size_of::<Value>();
 const NODE_BYTES: usize = size_of::<Node>() + size_of::<u32>();
 
-impl<R: Read, L: Listener> Parser<R, L> {
+impl<R: Read, L: PickleListener> Parser<R, L> {
     /// A parser at the start of a pickle. Without `uses`, every memo entry is kept to the end.
     pub fn new(
         source: R,
-        limits: &Limits,
+        limits: &PickleLimits,
         listener: L,
         uses: Option<Arc<MemoUse>>,
     ) -> Parser<R, L> {
@@ -87,7 +87,7 @@ impl<R: Read, L: Listener> Parser<R, L> {
         parser
     }
 
-    fn silent(source: R, limits: &Limits, listener: L) -> Parser<R, L> {
+    fn silent(source: R, limits: &PickleLimits, listener: L) -> Parser<R, L> {
         Parser {
             input: Input::new(source),
             nodes: Vec::new(),
@@ -382,7 +382,7 @@ impl<R: Read, L: Listener> Parser<R, L> {
         }
         let arguments = self.pop()?;
         let callable = self.pop()?;
-        self.push_node(Node::Call(Box::new(Call {
+        self.push_node(Node::Call(Box::new(PickleCall {
             callable,
             arguments,
             state: None,
@@ -536,14 +536,14 @@ impl<R: Read, L: Listener> Parser<R, L> {
         if !self.listening {
             return Ok(None);
         }
-        let mut steps = [Step::Other; LISTEN_DEPTH_MAX];
+        let mut steps = [PickleStep::Other; LISTEN_DEPTH_MAX];
         let Some(first) = path(&self.nodes, &self.stack, &self.marks, position, &mut steps) else {
             return Ok(None);
         };
         let mut kept = None;
         let mut given_up = Vec::new();
         for (index, &item) in items.iter().enumerate() {
-            let view = View::new(&self.nodes, item);
+            let view = ValueRef::new(&self.nodes, item);
             match self.listener.item(&steps[first..], view) {
                 Ok(Disposition::Keep) => {
                     if let Some(kept) = &mut kept {
@@ -712,7 +712,7 @@ fn node_bytes(node: &Node) -> usize {
         Node::List(items) => VALUE_BYTES * items.len(),
         Node::Dictionary(entries) => 2 * VALUE_BYTES * entries.len(),
         Node::Call(call) => {
-            size_of::<Call>() + VALUE_BYTES * (call.items.len() + 2 * call.entries.len())
+            size_of::<PickleCall>() + VALUE_BYTES * (call.items.len() + 2 * call.entries.len())
         }
         Node::PersistentId(_) | Node::Released => 0,
     };

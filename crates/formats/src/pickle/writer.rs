@@ -14,10 +14,10 @@ const BATCH_ITEMS: u32 = 1000;
 /// Writes lists, dictionaries, strings and numbers; memory use does not grow with what is written.
 ///
 /// ```
-/// use sottovoce_formats::pickle::{self, Limits, Writer};
+/// use sottovoce_formats::pickle::{self, PickleLimits, PickleWriter};
 ///
 /// let mut file = Vec::new();
-/// let mut writer = Writer::new(&mut file)?;
+/// let mut writer = PickleWriter::new(&mut file)?;
 /// writer.begin_dictionary()?;
 /// writer.text("sizes")?;
 /// writer.begin_list()?;
@@ -25,12 +25,12 @@ const BATCH_ITEMS: u32 = 1000;
 /// writer.end()?;
 /// writer.end()?;
 /// writer.finish()?;
-/// let document = pickle::read(&file[..], &Limits::default())?;
+/// let document = pickle::read(&file[..], &PickleLimits::default())?;
 /// let sizes = document.root().entry("sizes").and_then(|sizes| sizes.items());
 /// assert_eq!(sizes.map(|items| items.len()), Some(1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Writer<W: Write> {
+pub struct PickleWriter<W: Write> {
     sink: W,
     open: Vec<Open>,
     remembered: HashMap<Box<str>, u32>,
@@ -43,14 +43,14 @@ struct Open {
     pending: u32,
 }
 
-impl<W: Write> Writer<W> {
+impl<W: Write> PickleWriter<W> {
     /// A writer to `sink`, which should be buffered.
     ///
     /// # Errors
     /// If the sink fails, as for all methods.
-    pub fn new(mut sink: W) -> io::Result<Writer<W>> {
+    pub fn new(mut sink: W) -> io::Result<PickleWriter<W>> {
         sink.write_all(&[op::PROTO, 4])?;
-        Ok(Writer {
+        Ok(PickleWriter {
             sink,
             open: Vec::new(),
             remembered: HashMap::new(),
@@ -74,7 +74,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Opens a list. The following values are its items, until [`Writer::end`].
+    /// Opens a list. The following values are its items, until [`PickleWriter::end`].
     ///
     /// # Errors
     /// If the sink fails.
@@ -88,7 +88,7 @@ impl<W: Write> Writer<W> {
     }
 
     /// Opens a dictionary. The following values are its keys and values in turn, until
-    /// [`Writer::end`].
+    /// [`PickleWriter::end`].
     ///
     /// # Errors
     /// If the sink fails.

@@ -7,7 +7,7 @@
 mod zip;
 
 use crate::dtype::{Dtype, element_count};
-use crate::pickle::{self, Globals, Limits, PickleError, View};
+use crate::pickle::{self, Globals, PickleError, PickleLimits, ValueRef};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -191,7 +191,7 @@ impl TorchArchive {
             );
             return Err(TorchArchiveError::Zip { reason });
         }
-        let limits = Limits {
+        let limits = PickleLimits {
             memory_bytes: PICKLE_MEMORY_MAX,
             globals: Globals::Inert,
         };
@@ -247,7 +247,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn walk(
         &mut self,
-        value: View<'_>,
+        value: ValueRef<'_>,
         path: String,
         depth: usize,
     ) -> Result<(), TorchArchiveError> {
@@ -311,7 +311,7 @@ impl Reader<'_> {
 
     fn walk_entries(
         &mut self,
-        value: View<'_>,
+        value: ValueRef<'_>,
         join: &dyn Fn(&str) -> String,
         depth: usize,
     ) -> Result<(), TorchArchiveError> {
@@ -335,13 +335,17 @@ impl Reader<'_> {
     }
 
     /// Arguments of `_rebuild_tensor_v2`: storage, offset, sizes, strides, and training flags.
-    fn tensor(&self, arguments: View<'_>, path: &str) -> Result<TorchTensor, TorchArchiveError> {
+    fn tensor(
+        &self,
+        arguments: ValueRef<'_>,
+        path: &str,
+    ) -> Result<TorchTensor, TorchArchiveError> {
         let malformed = || structure(path, "its description as a tensor is malformed");
         let mut arguments = arguments.items().ok_or_else(malformed)?;
         let mut next = || arguments.next().ok_or_else(malformed);
         let (storage, offset, shape, strides) = (next()?, next()?, next()?, next()?);
         let (dtype, storage) = self.storage(storage, path)?;
-        let sizes = |view: View<'_>| -> Option<Vec<usize>> {
+        let sizes = |view: ValueRef<'_>| -> Option<Vec<usize>> {
             view.items()?
                 .map(|item| item.unsigned().and_then(|size| usize::try_from(size).ok()))
                 .collect()
@@ -390,7 +394,7 @@ impl Reader<'_> {
     /// elements). The device is ignored.
     fn storage(
         &self,
-        reference: View<'_>,
+        reference: ValueRef<'_>,
         path: &str,
     ) -> Result<(Dtype, Range<usize>), TorchArchiveError> {
         let malformed = || structure(path, "the description of its storage is malformed");

@@ -6,7 +6,7 @@ use sottovoce::{
     Error, OptionTable, Source, StreamOptions, default_flow_voice, device, open_model,
 };
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow};
-use sottovoce_chatterbox::weights::{Component, Source as Weights, load};
+use sottovoce_chatterbox::weights::{Component, WeightSource, load};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::{Context, Device, Noise, Precision, Rounding, Workspace};
 use std::sync::Arc;
@@ -194,7 +194,7 @@ struct Spoken {
 }
 
 impl Bench<'_> {
-    fn load(&self, weights: &Weights, precision: Precision) -> Result<Flow, Error> {
+    fn load(&self, weights: &WeightSource, precision: Precision) -> Result<Flow, Error> {
         let config = weights.config().flow;
         let loaded = load(weights, Component::Flow, precision, self.memory, |loader| {
             Flow::load(loader, &config)
@@ -205,7 +205,7 @@ impl Bench<'_> {
     }
 
     /// The offline mel in f32, with the model's own options.
-    fn whole(&self, weights: &Weights) -> Result<Vec<f32>, Error> {
+    fn whole(&self, weights: &WeightSource) -> Result<Vec<f32>, Error> {
         let mut flow = self.load(weights, Precision::F32)?;
         // A converted model has no finer weights, but its activations need not be rounded.
         flow.set_rounding(Rounding::Fine);

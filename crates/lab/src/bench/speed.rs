@@ -10,7 +10,7 @@ use sottovoce_chatterbox::s3gen::{
 };
 use sottovoce_chatterbox::t3::{BlockPass, T3, T3Error, T3State, VoiceConditioning};
 use sottovoce_chatterbox::vocoder::{SourceState, Vocoder};
-use sottovoce_chatterbox::weights::{Component, Loaded, Loader, Source, WeightsError, load};
+use sottovoce_chatterbox::weights::{Component, Loaded, Loader, WeightSource, WeightsError, load};
 use sottovoce_memory::driver::cuda::{Counts, CudaContext};
 use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::{
@@ -130,7 +130,7 @@ pub enum SpeedError {
 
 struct Bench {
     config: ModelConfig,
-    source: Source,
+    source: WeightSource,
     memory: Memory,
     device: Arc<dyn Device>,
     context: Option<Arc<CudaContext>>,
@@ -150,7 +150,7 @@ pub fn speed(options: &SpeedOptions) -> Result<SpeedReport, SpeedError> {
         ..
     } = device::open(options.device, options.threads, None)?;
     let mut bench = Bench {
-        source: Source::synthetic(config.clone(), 1),
+        source: WeightSource::synthetic(config.clone(), 1),
         memory,
         context,
         report: SpeedReport {
@@ -266,8 +266,8 @@ impl Bench {
             }
             None => t3.step(ctx, states, &vec![token; states.len()]),
         };
-        let steps = match measuring.recording() {
-            Some(recording) => Workspace::planned(&self.memory, &recording, "bench"),
+        let steps = match measuring.trace() {
+            Some(trace) => Workspace::planned(&self.memory, &trace, "bench"),
             None => Ok(Workspace::pooled(&self.memory, "bench")),
         };
         let steps = steps.map_err(Failure::from)?;

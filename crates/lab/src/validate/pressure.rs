@@ -7,7 +7,7 @@ mod scene;
 pub use faults::FaultOutcomes;
 
 use super::{ValidateOptions, speak, stream_options};
-use scene::{Place, Pressed, Scene};
+use scene::{MemoryKind, Pressed, Scene};
 use serde::Serialize;
 use sottovoce::device::{self, Opened};
 use sottovoce::{Engine, EngineOptions, Error, Stream, VoiceSource};
@@ -91,7 +91,7 @@ pub fn pressure(
         return Ok(report);
     };
     let scene = Scene::prepare(options)?;
-    for place in Place::all(options.engine.device) {
+    for place in MemoryKind::all(options.engine.device) {
         let name = place.name();
         progress(&format!("pressure, {name}: memory taken in mid-sentence"));
         let (taken_held, taken_in_mid_sentence) =
@@ -115,7 +115,7 @@ pub fn pressure(
 fn load(
     options: &ValidateOptions,
     engine: &EngineOptions,
-    place: Place,
+    place: MemoryKind,
     capacity: u64,
 ) -> Result<(Pressed, Engine), Error> {
     let pressed = place.open(Some(capacity), engine.threads.unwrap_or(0))?;
@@ -128,7 +128,7 @@ fn load(
 fn taken(
     options: &ValidateOptions,
     single: &EngineOptions,
-    place: Place,
+    place: MemoryKind,
     capacity: u64,
     expected: &[f32],
 ) -> Result<(bool, String), Error> {
@@ -149,7 +149,7 @@ fn taken(
 /// pages of the first are free.
 fn newcomer(
     options: &ValidateOptions,
-    place: Place,
+    place: MemoryKind,
     expected: &[f32],
 ) -> Result<(bool, String), Error> {
     let two = EngineOptions {

@@ -1,6 +1,6 @@
 //! Driver layers: each adds one concern and forwards everything else to the driver below.
 
-use super::{Address, Call, Capabilities, DeviceMemory, Driver, DriverError, EventId};
+use super::{Address, Call, DeviceMemory, Driver, DriverCapabilities, DriverError, EventId};
 use std::fs::File;
 use std::ops::Range;
 
@@ -60,7 +60,7 @@ unsafe impl<L: Layer, D: Driver> Driver for Layered<L, D> {
         self.below.name()
     }
 
-    fn capabilities(&self) -> Capabilities {
+    fn capabilities(&self) -> DriverCapabilities {
         self.below.capabilities()
     }
 

@@ -17,7 +17,7 @@ mod simulated;
 pub use host::HostDriver;
 pub use layer::{Layer, Layered};
 pub use noted::{Note, Noted, Notes};
-pub use scripted::{Script, Scripted};
+pub use scripted::{FaultScript, Scripted};
 pub use sealed::{Seal, Sealed};
 pub use simulated::{SimulatedControl, SimulatedDriver};
 
@@ -57,7 +57,7 @@ pub struct DeviceMemory {
 
 /// Features of a driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Capabilities {
+pub struct DriverCapabilities {
     /// Unit of `map` and `unmap`, in bytes; a power of two.
     pub granularity: u64,
     /// Whether address ranges can be reserved and mapped in parts. If not, the reason.
@@ -158,7 +158,7 @@ unsafe impl Driver for Box<dyn Driver> {
         (**self).name()
     }
 
-    fn capabilities(&self) -> Capabilities {
+    fn capabilities(&self) -> DriverCapabilities {
         (**self).capabilities()
     }
 
@@ -246,7 +246,7 @@ unsafe impl Driver for Box<dyn Driver> {
 ///
 /// # Safety
 ///
-/// If [`Capabilities::host_accessible`] is true, every byte of an allocated piece or a mapped part
+/// If [`DriverCapabilities::host_accessible`] is true, every byte of an allocated piece or a mapped part
 /// must be initialised and valid for reads and writes until it is freed or unmapped through this
 /// driver. A piece of a file ([`Driver::map_file`]) is valid for reads only. Pieces must not
 /// overlap.
@@ -255,7 +255,7 @@ pub unsafe trait Driver: Send + Sync {
     fn name(&self) -> &str;
 
     /// The driver's features.
-    fn capabilities(&self) -> Capabilities;
+    fn capabilities(&self) -> DriverCapabilities;
 
     /// Free and total bytes.
     fn memory(&self) -> DeviceMemory;

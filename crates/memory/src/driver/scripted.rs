@@ -5,13 +5,13 @@ use super::{Call, DeviceMemory, Driver, DriverError, Layer, Layered};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A driver that follows a [`Script`].
-pub type Scripted<D> = Layered<Script, D>;
+/// A driver that follows a [`FaultScript`].
+pub type Scripted<D> = Layered<FaultScript, D>;
 
 /// The control of a [`Scripted`] or simulated driver: a test changes the device through it while a
 /// pool is using the device. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Script(Arc<Mutex<State>>);
+pub struct FaultScript(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -26,7 +26,7 @@ struct State {
     taken: u64,
 }
 
-impl Script {
+impl FaultScript {
     /// Fails an upcoming call of any kind; 0 is the next one.
     pub fn fail_call(&self, calls_ahead: u64) {
         let mut state = self.state();
@@ -95,7 +95,7 @@ impl State {
     }
 }
 
-impl Layer for Script {
+impl Layer for FaultScript {
     fn before(
         &self,
         call: Call,
@@ -130,7 +130,7 @@ impl Layer for Script {
 
 impl<D: Driver> Scripted<D> {
     /// A handle to the script.
-    pub fn script(&self) -> Script {
+    pub fn script(&self) -> FaultScript {
         self.layer.clone()
     }
 }

@@ -11,8 +11,8 @@
 
 use super::books::{Books, bad_unit};
 use super::{
-    Address, Call, Capabilities, DeviceMemory, Driver, DriverError, EventId, HostDriver, Layer,
-    Script,
+    Address, Call, DeviceMemory, Driver, DriverCapabilities, DriverError, EventId, FaultScript,
+    HostDriver, Layer,
 };
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Deref;
@@ -31,7 +31,7 @@ const TOP: u64 = 0x7f00_0000_0000;
 #[derive(Clone, Debug)]
 pub struct SimulatedDriver {
     state: Arc<Mutex<State>>,
-    script: Script,
+    script: FaultScript,
     /// The bytes behind the device, if any.
     bytes: Option<Backing>,
 }
@@ -60,13 +60,13 @@ impl Backing {
 #[derive(Clone, Debug)]
 pub struct SimulatedControl {
     state: Arc<Mutex<State>>,
-    script: Script,
+    script: FaultScript,
 }
 
 impl Deref for SimulatedControl {
-    type Target = Script;
+    type Target = FaultScript;
 
-    fn deref(&self) -> &Script {
+    fn deref(&self) -> &FaultScript {
         &self.script
     }
 }
@@ -102,7 +102,7 @@ impl SimulatedDriver {
                 next_event: 0,
                 done_before: 0,
             })),
-            script: Script::default(),
+            script: FaultScript::default(),
             bytes: None,
         }
     }
@@ -267,8 +267,8 @@ unsafe impl Driver for SimulatedDriver {
         "simulated"
     }
 
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
+    fn capabilities(&self) -> DriverCapabilities {
+        DriverCapabilities {
             granularity: self.granularity(),
             ranges: self.ranges(&lock(&self.state)),
             host_accessible: (self.bytes.as_ref()).is_some_and(|bytes| bytes.shift == 0),

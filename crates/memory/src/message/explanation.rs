@@ -12,7 +12,7 @@ const XPU_BLOCK_BYTES_MAX: u64 = 4 << 30;
 
 /// Interpretation of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Explanation {
+pub struct MessageExplanation {
     /// The figures.
     pub message: OutOfMemoryMessage,
     /// Findings, one sentence each, most important first.
@@ -23,7 +23,7 @@ pub struct Explanation {
 
 impl OutOfMemoryMessage {
     /// Interprets the figures.
-    pub fn explain(&self) -> Explanation {
+    pub fn explain(&self) -> MessageExplanation {
         if self.accelerator == Accelerator::Mps {
             return self.explain_mps();
         }
@@ -124,7 +124,7 @@ impl OutOfMemoryMessage {
         }
         findings.extend(self.accelerator.options().map(str::to_owned));
         let line = (self.accelerator.expandable_segments()).filter(|_| is_in_pieces);
-        Explanation {
+        MessageExplanation {
             message: self.clone(),
             findings,
             line: line.map(str::to_owned),
@@ -132,7 +132,7 @@ impl OutOfMemoryMessage {
     }
 
     /// Interprets the figures of Apple's GPUs, whose memory is the system's.
-    fn explain_mps(&self) -> Explanation {
+    fn explain_mps(&self) -> MessageExplanation {
         let tried = Bytes(self.tried);
         let mut findings = Vec::new();
         match (self.allowed, self.in_use) {
@@ -151,7 +151,7 @@ impl OutOfMemoryMessage {
             _ => findings.push(format!("The request for {tried} was beyond the limit.")),
         }
         findings.extend(self.accelerator.options().map(str::to_owned));
-        Explanation {
+        MessageExplanation {
             message: self.clone(),
             findings,
             line: None,

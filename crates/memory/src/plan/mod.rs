@@ -13,7 +13,7 @@
 //! plan::validate(&lifetimes, &plan)?;
 //! assert_eq!(plan.peak, 1536);
 //! assert_eq!(plan.lower_bound, 1536);
-//! # Ok::<(), plan::Violation>(())
+//! # Ok::<(), plan::PlanViolation>(())
 //! ```
 //!
 //! A [`crate::PlannedArena`] serves runs by plans.
@@ -32,4 +32,4 @@ mod validate;
 pub use csv::{CSV_HEADER, CsvError, read_csv};
 pub use lifetime::{Lifetime, lower_bound};
 pub use solver::{DoesNotFit, Plan, SolveOptions, fit, solve};
-pub use validate::{Violation, validate};
+pub use validate::{PlanViolation, validate};

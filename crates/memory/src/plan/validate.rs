@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// A rule that a plan breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Violation {
+pub enum PlanViolation {
     /// The number of offsets differs from the number of lifetimes.
     #[error("{offsets} offsets for {lifetimes} lifetimes")]
     Count {
@@ -39,9 +39,9 @@ pub enum Violation {
 ///
 /// # Errors
 /// The first rule found broken.
-pub fn validate(lifetimes: &[Lifetime], plan: &Plan) -> Result<(), Violation> {
+pub fn validate(lifetimes: &[Lifetime], plan: &Plan) -> Result<(), PlanViolation> {
     if plan.offsets.len() != lifetimes.len() {
-        return Err(Violation::Count {
+        return Err(PlanViolation::Count {
             offsets: plan.offsets.len(),
             lifetimes: lifetimes.len(),
         });
@@ -55,7 +55,7 @@ pub fn validate(lifetimes: &[Lifetime], plan: &Plan) -> Result<(), Violation> {
             Some(end) if end <= plan.peak => {}
             _ => {
                 let peak = plan.peak;
-                return Err(Violation::PastPeak { index, peak });
+                return Err(PlanViolation::PastPeak { index, peak });
             }
         }
         steps.push((lifetime.first, 1, index));
@@ -74,7 +74,7 @@ pub fn validate(lifetimes: &[Lifetime], plan: &Plan) -> Result<(), Violation> {
         if let Some((_, &(before_end, before))) = live.range(..end).next_back()
             && before_end > offset
         {
-            return Err(Violation::Overlap {
+            return Err(PlanViolation::Overlap {
                 first: before,
                 second: index,
             });

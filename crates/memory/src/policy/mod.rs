@@ -2,7 +2,7 @@
 //! I/O.
 //!
 //! ```
-//! use sottovoce_memory::policy::{Action, Event, MemoryProfile, Observation, Policy};
+//! use sottovoce_memory::policy::{Action, MemoryProfile, Observation, Policy, PolicyEvent};
 //!
 //! let mut policy = Policy::new(MemoryProfile::Balanced.settings(None));
 //! let kept = Observation { allocated_bytes: 100 << 20, reserved_bytes: 400 << 20 };
@@ -11,11 +11,11 @@
 //!
 //! # Use in an engine
 //!
-//! At each [`Event`] the engine calls [`Policy::decide`], carries out the decision's actions in
+//! At each [`PolicyEvent`] the engine calls [`Policy::decide`], carries out the decision's actions in
 //! order on its own [`Reclaim`] ([`Decision::carry_out`]), and reports the bytes released
 //! ([`Policy::learn`]).
 //!
-//! A failed allocation is an [`Event::OutOfMemory`], with `attempt` counting from 0. The engine
+//! A failed allocation is a [`PolicyEvent::OutOfMemory`], with `attempt` counting from 0. The engine
 //! retries the allocation after each decision, until it succeeds or a decision has no actions,
 //! which means that nothing is left to try. [`ActionLog`] counts and keeps the actions.
 
@@ -33,7 +33,7 @@ use serde::Serialize;
 /// An event that may release memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Event {
+pub enum PolicyEvent {
     /// A network was loaded.
     ComponentLoaded,
     /// Speech switched to another voice.
@@ -240,10 +240,10 @@ impl Policy {
 
     /// Decides about an event. A decision releases memory only if as much is cached as the profile
     /// demands, so that a steady state makes no driver call.
-    pub fn decide(&mut self, event: Event, books: Observation) -> Decision {
+    pub fn decide(&mut self, event: PolicyEvent, books: Observation) -> Decision {
         let kept = books.kept_bytes();
         let reason = match event {
-            Event::OutOfMemory { kind, attempt } => {
+            PolicyEvent::OutOfMemory { kind, attempt } => {
                 return match rung(kind, attempt) {
                     Some(action) => Decision {
                         actions: vec![action],
@@ -252,7 +252,7 @@ impl Policy {
                     None => Decision::nothing(),
                 };
             }
-            Event::Asked => Reason::Forced,
+            PolicyEvent::Asked => Reason::Forced,
             _ => self.reason(event, books),
         };
         if reason == Reason::None {
@@ -288,8 +288,8 @@ impl Policy {
         }
     }
 
-    fn reason(&mut self, event: Event, books: Observation) -> Reason {
-        if event == Event::ChunkDone {
+    fn reason(&mut self, event: PolicyEvent, books: Observation) -> Reason {
+        if event == PolicyEvent::ChunkDone {
             self.chunks_since_clear = self.chunks_since_clear.saturating_add(1);
         }
         let (Some(interval), kept) = (self.interval_now(), books.kept_bytes()) else {
@@ -301,12 +301,14 @@ impl Policy {
         let due = self.chunks_since_clear >= interval;
         let fragmented = books.fragmentation() > self.settings.fragmentation_threshold;
         match event {
-            Event::StreamEnded if books.fragmentation() > IDLE_SHARE_MAX => Reason::Fragmentation,
-            Event::StreamEnded => Reason::None,
-            Event::ChunkDone if due && worthwhile(kept) => Reason::Cadence,
+            PolicyEvent::StreamEnded if books.fragmentation() > IDLE_SHARE_MAX => {
+                Reason::Fragmentation
+            }
+            PolicyEvent::StreamEnded => Reason::None,
+            PolicyEvent::ChunkDone if due && worthwhile(kept) => Reason::Cadence,
             _ if !worthwhile(kept - self.baseline_bytes) => Reason::None,
-            Event::ChunkDone if fragmented => Reason::Fragmentation,
-            Event::ChunkDone => Reason::None,
+            PolicyEvent::ChunkDone if fragmented => Reason::Fragmentation,
+            PolicyEvent::ChunkDone => Reason::None,
             _ => Reason::Event,
         }
     }
@@ -336,7 +338,7 @@ mod tests {
             // More is cached than is worthwhile, but below the threshold of fragmentation.
             let books = books(10_000, 250);
             for chunk in 1..=interval {
-                let decision = policy.decide(Event::ChunkDone, books);
+                let decision = policy.decide(PolicyEvent::ChunkDone, books);
                 let expected = if chunk == interval {
                     Reason::Cadence
                 } else {
@@ -356,7 +358,7 @@ mod tests {
             (MemoryProfile::None, 50, 50, Reason::None),
         ] {
             let mut policy = Policy::new(profile.settings(None));
-            let decision = policy.decide(Event::StreamEnded, books(allocated, kept));
+            let decision = policy.decide(PolicyEvent::StreamEnded, books(allocated, kept));
             assert_eq!(decision.reason, expected, "{profile:?}, {kept} kept");
         }
     }
@@ -364,7 +366,7 @@ mod tests {
     #[test]
     fn fragmentation_releases_before_the_cadence() {
         let mut policy = Policy::new(MemoryProfile::Balanced.settings(None));
-        let decision = policy.decide(Event::ChunkDone, books(200, 150));
+        let decision = policy.decide(PolicyEvent::ChunkDone, books(200, 150));
         assert_eq!(
             (decision.reason, decision.actions),
             (Reason::Fragmentation, vec![Action::TrimPool])
@@ -374,10 +376,10 @@ mod tests {
     #[test]
     fn nothing_is_done_while_no_worthwhile_amount_is_cached() {
         for event in [
-            Event::ComponentLoaded,
-            Event::VoiceSwitched,
-            Event::ChunkDone,
-            Event::ContextOverflowed,
+            PolicyEvent::ComponentLoaded,
+            PolicyEvent::VoiceSwitched,
+            PolicyEvent::ChunkDone,
+            PolicyEvent::ContextOverflowed,
         ] {
             let mut policy = Policy::new(MemoryProfile::Aggressive.settings(None));
             for _ in 0..100 {
@@ -396,16 +398,16 @@ mod tests {
         let books = books(10_000, 300);
         let mut clears = Vec::new();
         for chunk in 1..=40 {
-            if policy.decide(Event::ChunkDone, books).reason == Reason::Cadence {
+            if policy.decide(PolicyEvent::ChunkDone, books).reason == Reason::Cadence {
                 clears.push(chunk);
                 policy.learn(0);
             }
         }
         assert_eq!(clears, [5, 15, 35], "the time between doubles");
-        policy.decide(Event::Asked, books);
+        policy.decide(PolicyEvent::Asked, books);
         policy.learn(1);
         let reasons: Vec<_> = (0..5)
-            .map(|_| policy.decide(Event::ChunkDone, books).reason)
+            .map(|_| policy.decide(PolicyEvent::ChunkDone, books).reason)
             .collect();
         assert_eq!(
             reasons.iter().position(|reason| *reason == Reason::Cadence),
@@ -419,20 +421,26 @@ mod tests {
         let mut performance = Policy::new(MemoryProfile::Performance.settings(None));
         let books = books(100, 400);
         assert_eq!(
-            performance.decide(Event::VoiceSwitched, books).actions,
+            performance
+                .decide(PolicyEvent::VoiceSwitched, books)
+                .actions,
             [Action::TrimPool]
         );
         let mut none = Policy::new(MemoryProfile::None.settings(None));
-        assert!(none.decide(Event::VoiceSwitched, books).actions.is_empty());
+        assert!(
+            none.decide(PolicyEvent::VoiceSwitched, books)
+                .actions
+                .is_empty()
+        );
     }
 
     #[test]
     fn after_a_release_without_effect_only_bytes_above_the_baseline_count() {
         for event in [
-            Event::VoiceSwitched,
-            Event::ComponentLoaded,
-            Event::ContextOverflowed,
-            Event::ChunkDone,
+            PolicyEvent::VoiceSwitched,
+            PolicyEvent::ComponentLoaded,
+            PolicyEvent::ContextOverflowed,
+            PolicyEvent::ChunkDone,
         ] {
             let mut policy = Policy::new(MemoryProfile::Balanced.settings(None));
             let mut decide = |kept| {
@@ -461,7 +469,7 @@ mod tests {
         let mut policy = Policy::new(MemoryProfile::None.settings(None));
         let mut attempts = |kind| {
             let attempt =
-                |attempt| policy.decide(Event::OutOfMemory { kind, attempt }, books(1, 0));
+                |attempt| policy.decide(PolicyEvent::OutOfMemory { kind, attempt }, books(1, 0));
             (0..RUNGS.len() + 2).map(attempt).collect::<Vec<_>>()
         };
         for (attempt, decision) in attempts(OutOfMemoryKind::NotNow).into_iter().enumerate() {
@@ -501,10 +509,10 @@ mod tests {
         }
         let mut policy = Policy::new(MemoryProfile::None.settings(None));
         let mut holder = Holder(Vec::new());
-        let mut decisions = vec![policy.decide(Event::Asked, books(1, 0))];
+        let mut decisions = vec![policy.decide(PolicyEvent::Asked, books(1, 0))];
         decisions.extend((0..RUNGS.len()).map(|attempt| {
             let kind = OutOfMemoryKind::NotNow;
-            policy.decide(Event::OutOfMemory { kind, attempt }, books(1, 0))
+            policy.decide(PolicyEvent::OutOfMemory { kind, attempt }, books(1, 0))
         }));
         let mut log = ActionLog::new(4);
         for (microseconds, decision) in decisions.iter().enumerate() {

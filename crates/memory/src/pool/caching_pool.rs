@@ -6,7 +6,7 @@ use super::exclusive::{Exclusive, Global, Refusal};
 use super::shard::{Allocated, Request, Shard};
 use super::sizes::{self, PoolHalf};
 use super::{
-    PoolConfiguration, PoolStatistics, ROUNDUP_INTERVALS, Violation, invariants, statistics,
+    PoolConfiguration, PoolStatistics, PoolViolation, ROUNDUP_INTERVALS, invariants, statistics,
 };
 use crate::driver::{Address, Driver};
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
@@ -333,7 +333,7 @@ impl Pool {
     ///
     /// # Errors
     /// The first invariant that does not hold.
-    pub fn check(&self) -> Result<(), Violation> {
+    pub fn check(&self) -> Result<(), PoolViolation> {
         self.exclusively(0, |exclusive| invariants::check(exclusive))
     }
 

@@ -38,7 +38,7 @@ pub const COLUMNS: usize = 3;
 pub const BOTH: usize = 2;
 
 /// One value for each figure and column.
-pub type Table = [[u64; COLUMNS]; FIGURES];
+pub type CounterTable = [[u64; COLUMNS]; FIGURES];
 
 /// Current values, limits and sums of increases.
 #[derive(Clone, Debug)]
@@ -48,9 +48,9 @@ pub struct Counters {
     /// Sums of all increases, by half.
     added: [[u64; 2]; FIGURES],
     /// Largest values that need no lock on the other shards.
-    pub limit: Table,
+    pub limit: CounterTable,
     /// Values of the other shards, while all are locked.
-    pub others: Table,
+    pub others: CounterTable,
 }
 
 impl Counters {

@@ -5,7 +5,7 @@
 
 use super::PoolConfiguration;
 use super::block_table::{BlockRecord, NONE};
-use super::counters::{BOTH, FIGURES, Figure, Table};
+use super::counters::{BOTH, CounterTable, FIGURES, Figure};
 use super::shard::{Allocated, Request, Shard, half_of};
 use super::sizes::{self, PoolHalf};
 use crate::driver::{Address, Driver, DriverError, EventId};
@@ -31,7 +31,7 @@ pub struct Global {
     /// Segments freed and parts of ranges unmapped.
     pub device_frees: u64,
     /// Peaks of all totals.
-    pub peak: Table,
+    pub peak: CounterTable,
     /// Blocks that wait for events: count and bytes, by half.
     pub awaiting: [[u64; 2]; 2],
     /// Peaks of active counts and bytes while a block waited: small, large, both.

@@ -122,7 +122,7 @@ pub struct Measured {
 
 /// One option explained.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Explanation {
+pub struct OptionExplanation {
     /// The name as written.
     pub option: String,
     /// The value as written, without spaces.
@@ -153,7 +153,7 @@ const fn measured(with_option_bytes: u64, configuration: &'static str) -> Option
 }
 
 /// Explains every option of a configuration, including those that PyTorch rejects.
-pub fn explain(text: &str, platform: Platform) -> Vec<Explanation> {
+pub fn explain(text: &str, platform: Platform) -> Vec<OptionExplanation> {
     let items: Vec<Item> = paste::options(text)
         .into_iter()
         .map(|(part, offset)| Item::read(part, offset))
@@ -205,8 +205,8 @@ impl Item {
         }
     }
 
-    fn explained(&self, verdict: Verdict, explanation: impl Into<String>) -> Explanation {
-        Explanation {
+    fn explained(&self, verdict: Verdict, explanation: impl Into<String>) -> OptionExplanation {
+        OptionExplanation {
             option: self.setting.name.clone(),
             value: self.setting.value.clone(),
             offset: self.setting.offset,
@@ -218,7 +218,7 @@ impl Item {
         }
     }
 
-    fn misread(&self, meant: String) -> Explanation {
+    fn misread(&self, meant: String) -> OptionExplanation {
         let mut explanation = self.explained(
             Verdict::Misread,
             "PyTorch reads the digits at the start and ignores what follows: units, points and \
@@ -229,7 +229,7 @@ impl Item {
     }
 }
 
-fn explain_error(item: &Item, error: &ConfigurationError) -> Explanation {
+fn explain_error(item: &Item, error: &ConfigurationError) -> OptionExplanation {
     let name = item.setting.name.split('=').next().unwrap_or_default();
     let is_misspelt = error.is_unknown_option() && similar_option(name).is_some();
     let verdict = if is_misspelt {
@@ -294,7 +294,11 @@ fn distance(from: &str, to: &str) -> usize {
     row[to.len()]
 }
 
-fn explain_setting(item: &Item, whole: &PoolConfiguration, platform: Platform) -> Explanation {
+fn explain_setting(
+    item: &Item,
+    whole: &PoolConfiguration,
+    platform: Platform,
+) -> OptionExplanation {
     let name = item.setting.name.as_str();
     if platform == Platform::Cpu {
         return item.explained(
@@ -359,7 +363,7 @@ fn explain_setting(item: &Item, whole: &PoolConfiguration, platform: Platform) -
     }
 }
 
-fn note_later(explanation: &mut Explanation) {
+fn note_later(explanation: &mut OptionExplanation) {
     let option = OPTIONS
         .iter()
         .find(|option| option.name == explanation.option);
@@ -370,7 +374,7 @@ fn note_later(explanation: &mut Explanation) {
     }
 }
 
-fn explain_backend(item: &Item, whole: &PoolConfiguration) -> Explanation {
+fn explain_backend(item: &Item, whole: &PoolConfiguration) -> OptionExplanation {
     match whole.backend {
         Backend::Native => item.explained(Verdict::DoesNothing, "native is the default"),
         Backend::CudaMallocAsync => item.explained(
@@ -384,7 +388,7 @@ fn explain_max_split_size(
     item: &Item,
     whole: &PoolConfiguration,
     platform: Platform,
-) -> Explanation {
+) -> OptionExplanation {
     if whole.max_split_size > 1 << 50 {
         return item.explained(
             Verdict::DoesNothing,
@@ -404,7 +408,7 @@ fn explain_max_split_size(
 }
 
 /// Expandable segments with a split limit: the one combination known to leak by design.
-fn harmful_pair(item: &Item, whole: &PoolConfiguration) -> Explanation {
+fn harmful_pair(item: &Item, whole: &PoolConfiguration) -> OptionExplanation {
     let mut explanation = item.explained(
         Verdict::Harms,
         "expandable_segments and max_split_size_mb should not be combined: a free block that has grown past the limit serves no \
@@ -426,7 +430,11 @@ fn harmful_pair(item: &Item, whole: &PoolConfiguration) -> Explanation {
     explanation
 }
 
-fn explain_collection(item: &Item, whole: &PoolConfiguration, platform: Platform) -> Explanation {
+fn explain_collection(
+    item: &Item,
+    whole: &PoolConfiguration,
+    platform: Platform,
+) -> OptionExplanation {
     if whole.expandable_segments && platform.refuses_expandable_segments().is_none() {
         return item.explained(
             Verdict::DoesNothing,
@@ -450,7 +458,7 @@ fn explain_collection(item: &Item, whole: &PoolConfiguration, platform: Platform
     )
 }
 
-fn explain_divisions(item: &Item, whole: &PoolConfiguration) -> Explanation {
+fn explain_divisions(item: &Item, whole: &PoolConfiguration) -> OptionExplanation {
     let divisions = &whole.roundup_power2_divisions;
     let Some(&coarsest) = divisions.iter().filter(|&&divisions| divisions > 1).min() else {
         return item.explained(
@@ -486,7 +494,11 @@ fn explain_divisions(item: &Item, whole: &PoolConfiguration) -> Explanation {
     explanation
 }
 
-fn explain_expandable(item: &Item, whole: &PoolConfiguration, platform: Platform) -> Explanation {
+fn explain_expandable(
+    item: &Item,
+    whole: &PoolConfiguration,
+    platform: Platform,
+) -> OptionExplanation {
     if !whole.expandable_segments {
         return item.explained(Verdict::DoesNothing, "False is the default");
     }

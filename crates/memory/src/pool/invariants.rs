@@ -9,12 +9,12 @@ use super::sizes::{BLOCK_UNIT, PoolHalf};
 /// An invariant that does not hold: a defect of the pool.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the pool is inconsistent: {0}")]
-pub struct Violation(pub(super) String);
+pub struct PoolViolation(pub(super) String);
 
 macro_rules! hold {
     ($condition:expr, $($message:tt)+) => {
         if !$condition {
-            return Err(Violation(format!($($message)+)));
+            return Err(PoolViolation(format!($($message)+)));
         }
     };
 }
@@ -37,7 +37,7 @@ pub fn after_operation(shard: &Shard) {
 }
 
 /// Checks all blocks of all shards, and the shards' reserved bytes against the pool's own sum.
-pub fn check(exclusive: &Exclusive<'_>) -> Result<(), Violation> {
+pub fn check(exclusive: &Exclusive<'_>) -> Result<(), PoolViolation> {
     let mut reserved = 0;
     for shard in &exclusive.shards {
         check_totals(shard)?;
@@ -52,7 +52,7 @@ pub fn check(exclusive: &Exclusive<'_>) -> Result<(), Violation> {
     Ok(())
 }
 
-fn check_totals(shard: &Shard) -> Result<(), Violation> {
+fn check_totals(shard: &Shard) -> Result<(), PoolViolation> {
     let [allocated, requested, reserved] = [
         Figure::AllocatedBytes,
         Figure::RequestedBytes,
@@ -70,7 +70,7 @@ fn check_totals(shard: &Shard) -> Result<(), Violation> {
     Ok(())
 }
 
-fn check_blocks(shard: &Shard) -> Result<(), Violation> {
+fn check_blocks(shard: &Shard) -> Result<(), PoolViolation> {
     let mut sums = [[0_u64; 2]; 6];
     let mut listed = 0;
     for (index, block) in shard.blocks.iter() {
@@ -118,7 +118,7 @@ fn check_blocks(shard: &Shard) -> Result<(), Violation> {
     Ok(())
 }
 
-fn check_block(shard: &Shard, index: u32, block: &BlockRecord) -> Result<(), Violation> {
+fn check_block(shard: &Shard, index: u32, block: &BlockRecord) -> Result<(), PoolViolation> {
     let place = block.address;
     hold!(
         block.size > 0 && block.size.is_multiple_of(BLOCK_UNIT),

@@ -22,7 +22,7 @@ mod written_number;
 pub use caching_pool::{Pool, PoolBlock, PoolRefusal};
 pub use configuration::{Backend, PoolConfiguration, ROUNDUP_INTERVALS, VARIABLES};
 pub use exclusive::Refusal;
-pub use invariants::Violation;
+pub use invariants::PoolViolation;
 pub use parse::{ConfigurationError, Setting};
 pub use paste::options_of_line;
 pub use statistics::PoolStatistics;

@@ -9,7 +9,7 @@ use super::sizes::{self, PoolHalf};
 use std::collections::BTreeSet;
 
 /// Cached free blocks and unmapped parts of one queue.
-pub struct Queue {
+pub struct ShardQueue {
     /// The device's queue.
     pub id: u64,
     /// Free blocks of both halves.
@@ -23,7 +23,7 @@ pub struct Shard {
     /// All blocks.
     pub blocks: BlockTable,
     /// Queues in order of first use.
-    pub queues: Vec<Queue>,
+    pub queues: Vec<ShardQueue>,
     /// Statistics.
     pub counters: Counters,
     /// Searches in each half; the clock of garbage collection.
@@ -84,7 +84,7 @@ impl Shard {
     #[cold]
     fn add_queue(&mut self, id: u64) -> u16 {
         let place = u16::try_from(self.queues.len()).expect("a shard has fewer than 65,536 queues");
-        self.queues.push(Queue {
+        self.queues.push(ShardQueue {
             id,
             free: [FreeBlocks::new(), FreeBlocks::new()],
             unmapped: [BTreeSet::new(), BTreeSet::new()],

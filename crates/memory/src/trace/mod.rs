@@ -39,6 +39,6 @@ mod write;
 pub use error::{TraceError, TraceErrorKind, TracePosition};
 pub use event::{Event, TagId, Tags};
 pub use lifetimes::Lifetimes;
-pub use reader::{Progress, Reader};
+pub use reader::{ReadProgress, Reader};
 pub use snapshot::{Beginning, RecordedRefusal, SnapshotSummary};
 pub use write::{TraceFormat, WriteError, write};

@@ -24,25 +24,25 @@ const STREAMS_MAX: usize = 4096;
 /// an error.
 pub struct Reader {
     file: Option<PathBuf>,
-    source: Source,
-    progress: Progress,
+    source: FormatReader,
+    progress: ReadProgress,
     streams: HashSet<u64>,
     ended: bool,
 }
 
-enum Source {
+enum FormatReader {
     Text(TextReader),
     Snapshot(Box<SnapshotReader>),
 }
 
 /// Progress of reading; may be queried from another thread.
 #[derive(Clone, Debug, Default)]
-pub struct Progress {
+pub struct ReadProgress {
     read_bytes: Arc<AtomicU64>,
     total_bytes: Option<u64>,
 }
 
-impl Progress {
+impl ReadProgress {
     /// Bytes of the file read so far, before decompression.
     pub fn read_bytes(&self) -> u64 {
         self.read_bytes.load(Ordering::Relaxed)
@@ -97,7 +97,7 @@ impl Reader {
                 if let Some(what) = other_tools_file(&prefix) {
                     return Err(TraceError::whole(Kind::UnknownContent(what)));
                 }
-                Source::Text(TextReader::new(source, compressed))
+                FormatReader::Text(TextReader::new(source, compressed))
             }
             Content::Pickle if !metadata.is_file() => {
                 return Err(TraceError::whole(Kind::UnknownContent(
@@ -108,7 +108,7 @@ impl Reader {
                 drop(source);
                 read_bytes.store(0, Ordering::Relaxed);
                 let (path, read_bytes) = (path.to_owned(), Arc::clone(&read_bytes));
-                Source::Snapshot(Box::new(SnapshotReader::new(Box::new(move || {
+                FormatReader::Snapshot(Box::new(SnapshotReader::new(Box::new(move || {
                     let (_, source, _) = open_counted(&path, &read_bytes)
                         .and_then(identify)
                         .map_err(io::Error::other)?;
@@ -129,7 +129,7 @@ impl Reader {
         Ok(Reader {
             file: Some(path.to_owned()),
             source,
-            progress: Progress {
+            progress: ReadProgress {
                 read_bytes,
                 total_bytes: metadata.is_file().then(|| metadata.len() * passes),
             },
@@ -143,8 +143,8 @@ impl Reader {
         let source = Box::new(BufReader::with_capacity(BUFFER_BYTES, source));
         Reader {
             file: None,
-            source: Source::Text(TextReader::new(source, false)),
-            progress: Progress::default(),
+            source: FormatReader::Text(TextReader::new(source, false)),
+            progress: ReadProgress::default(),
             streams: HashSet::new(),
             ended: false,
         }
@@ -161,8 +161,8 @@ impl Reader {
         };
         Reader {
             file: None,
-            source: Source::Snapshot(Box::new(SnapshotReader::new(Box::new(open)))),
-            progress: Progress::default(),
+            source: FormatReader::Snapshot(Box::new(SnapshotReader::new(Box::new(open)))),
+            progress: ReadProgress::default(),
             streams: HashSet::new(),
             ended: false,
         }
@@ -175,11 +175,11 @@ impl Reader {
     /// For a text trace, which has no devices.
     pub fn choose_device(&mut self, device: u64) -> Result<(), TraceError> {
         match &mut self.source {
-            Source::Snapshot(snapshot) => {
+            FormatReader::Snapshot(snapshot) => {
                 snapshot.choose_device(device);
                 Ok(())
             }
-            Source::Text(_) => Err(TraceError {
+            FormatReader::Text(_) => Err(TraceError {
                 file: self.file.clone(),
                 ..TraceError::whole(Kind::NoDevices)
             }),
@@ -193,8 +193,8 @@ impl Reader {
     /// If the snapshot is malformed.
     pub fn snapshot(&mut self) -> Result<Option<&SnapshotSummary>, TraceError> {
         match &mut self.source {
-            Source::Text(_) => Ok(None),
-            Source::Snapshot(snapshot) => match snapshot.summary() {
+            FormatReader::Text(_) => Ok(None),
+            FormatReader::Snapshot(snapshot) => match snapshot.summary() {
                 Ok(summary) => Ok(Some(summary)),
                 Err(error) => Err(TraceError {
                     file: self.file.clone(),
@@ -215,8 +215,8 @@ impl Reader {
         configuration: &PoolConfiguration,
     ) -> Result<Option<Beginning>, TraceError> {
         match &mut self.source {
-            Source::Text(_) => Ok(None),
-            Source::Snapshot(snapshot) => {
+            FormatReader::Text(_) => Ok(None),
+            FormatReader::Snapshot(snapshot) => {
                 let beginning = snapshot.take_beginning(configuration);
                 beginning.and_then(|beginning| {
                     let events = beginning.iter().flat_map(|beginning| &beginning.events);
@@ -236,13 +236,13 @@ impl Reader {
     /// The names of the tags of the events so far.
     pub fn tags(&self) -> &Tags {
         match &self.source {
-            Source::Text(text) => &text.tags,
-            Source::Snapshot(snapshot) => &snapshot.tags,
+            FormatReader::Text(text) => &text.tags,
+            FormatReader::Snapshot(snapshot) => &snapshot.tags,
         }
     }
 
     /// Progress of reading.
-    pub fn progress(&self) -> Progress {
+    pub fn progress(&self) -> ReadProgress {
         self.progress.clone()
     }
 }
@@ -255,8 +255,8 @@ impl Iterator for Reader {
             return None;
         }
         let event = match &mut self.source {
-            Source::Text(text) => text.next_event(),
-            Source::Snapshot(snapshot) => snapshot.next_event(),
+            FormatReader::Text(text) => text.next_event(),
+            FormatReader::Snapshot(snapshot) => snapshot.next_event(),
         };
         let event = event.and_then(|event| {
             if let Some(event) = &event {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// One step of a replay. Blocks are identified by slots: small numbers, reused once their block is
 /// freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ReplayStep {
     /// Allocate a block.
     Allocate {
         /// The slot to keep it in.
@@ -119,10 +119,10 @@ impl Replay {
     }
 
     /// Runs some steps.
-    pub fn run(&mut self, steps: &[Step]) {
+    pub fn run(&mut self, steps: &[ReplayStep]) {
         let slots = steps.iter().map(|step| match *step {
-            Step::Allocate { slot, .. } | Step::Free { slot } => slot as usize + 1,
-            Step::Try { .. } | Step::Chunk | Step::Clear | Step::Other => 0,
+            ReplayStep::Allocate { slot, .. } | ReplayStep::Free { slot } => slot as usize + 1,
+            ReplayStep::Try { .. } | ReplayStep::Chunk | ReplayStep::Clear | ReplayStep::Other => 0,
         });
         let slot_count = slots.max().unwrap_or(0);
         if slot_count > self.slots.len() {
@@ -131,27 +131,27 @@ impl Replay {
         let start = Instant::now();
         for step in steps {
             match *step {
-                Step::Allocate { bytes: 0, .. } => {}
-                Step::Allocate { slot, bytes, queue } => {
+                ReplayStep::Allocate { bytes: 0, .. } => {}
+                ReplayStep::Allocate { slot, bytes, queue } => {
                     self.slots[slot as usize] = self.pool.allocate_mut(bytes, queue).ok();
                 }
-                Step::Free { slot } => {
+                ReplayStep::Free { slot } => {
                     if let Some(block) = self.slots[slot as usize].take() {
                         self.pool.free_mut(block);
                     }
                 }
-                Step::Try { bytes, queue } => match self.pool.allocate_mut(bytes, queue) {
+                ReplayStep::Try { bytes, queue } => match self.pool.allocate_mut(bytes, queue) {
                     Ok(block) => {
                         self.pool.free_mut(block);
                         self.let_in += 1;
                     }
                     Err(_) => self.refused_again += 1,
                 },
-                Step::Chunk => self.chunk(),
-                Step::Clear => {
+                ReplayStep::Chunk => self.chunk(),
+                ReplayStep::Clear => {
                     self.pool.empty_cache();
                 }
-                Step::Other => {}
+                ReplayStep::Other => {}
             }
         }
         self.time += start.elapsed();
@@ -175,7 +175,7 @@ impl Replay {
     /// [beginning](crate::trace::Reader::take_beginning). They are not reported, and peaks are
     /// reset afterwards.
     pub fn prime(&mut self, events: Vec<Event>) {
-        let steps: Vec<Step> = events
+        let steps: Vec<ReplayStep> = events
             .iter()
             .map(|event| self.slot_of_id.step(event))
             .collect();
@@ -271,7 +271,7 @@ impl Replay {
 /// The first error of the trace.
 pub fn steps(
     events: impl IntoIterator<Item = Result<Event, TraceError>>,
-) -> Result<Vec<Step>, TraceError> {
+) -> Result<Vec<ReplayStep>, TraceError> {
     let mut slots = Slots::default();
     events
         .into_iter()
@@ -280,13 +280,13 @@ pub fn steps(
 }
 
 /// The request of a marker `oom BYTES [stream=N] …`.
-fn refused<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Step> {
+fn refused<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<ReplayStep> {
     let bytes: u64 = words.next()?.parse().ok()?;
     let stream = words.next().and_then(|word| word.strip_prefix("stream="));
     let queue = stream.and_then(|stream| stream.parse().ok()).unwrap_or(0);
     (1..1 << 62)
         .contains(&bytes)
-        .then_some(Step::Try { bytes, queue })
+        .then_some(ReplayStep::Try { bytes, queue })
 }
 
 /// Counts of a pool.
@@ -307,7 +307,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    pub(super) fn step(&mut self, event: &Event) -> Step {
+    pub(super) fn step(&mut self, event: &Event) -> ReplayStep {
         match event {
             Event::Allocate {
                 id, bytes, stream, ..
@@ -317,7 +317,7 @@ impl Slots {
                     self.count - 1
                 });
                 self.by_id.insert(*id, slot);
-                Step::Allocate {
+                ReplayStep::Allocate {
                     slot,
                     bytes: *bytes,
                     queue: *stream,
@@ -326,17 +326,17 @@ impl Slots {
             Event::Free { id } => match self.by_id.remove(id) {
                 Some(slot) => {
                     self.vacant.push(slot);
-                    Step::Free { slot }
+                    ReplayStep::Free { slot }
                 }
-                None => Step::Other,
+                None => ReplayStep::Other,
             },
             Event::Marker(text) => {
                 let mut words = text.split_whitespace();
                 match words.next() {
-                    Some("chunk") => Step::Chunk,
-                    Some("clear") => Step::Clear,
-                    Some("oom") => refused(words).unwrap_or(Step::Other),
-                    _ => Step::Other,
+                    Some("chunk") => ReplayStep::Chunk,
+                    Some("clear") => ReplayStep::Clear,
+                    Some("oom") => refused(words).unwrap_or(ReplayStep::Other),
+                    _ => ReplayStep::Other,
                 }
             }
         }

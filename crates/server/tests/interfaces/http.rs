@@ -7,7 +7,7 @@ use axum::http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use sottovoce::{Engine, EngineOptions, ModelConfig, Source};
-use sottovoce_server::{App, Limits, Loader, ServerOptions};
+use sottovoce_server::{App, EngineLoader, Limits, ServerOptions};
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
@@ -534,7 +534,7 @@ async fn events_tell_the_words_in_their_sound_where_they_are_asked_for() {
 async fn while_the_model_is_loaded_at_the_start_the_server_says_so_and_refuses_work() {
     let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
     let released = std::sync::Mutex::new(released);
-    let loader = Loader::new(move |source, options| {
+    let loader = EngineLoader::new(move |source, options| {
         released.lock().unwrap().recv().unwrap();
         Engine::load(source, options)
     });

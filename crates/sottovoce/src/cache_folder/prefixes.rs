@@ -5,7 +5,7 @@
 use super::digest::{Digest, of_parts};
 use super::{COMPUTATION_VERSION, CacheFolder, CacheKind, mark_used};
 use sottovoce_chatterbox::t3::{KeyValueStore, Prefix, VoiceConditioning};
-use sottovoce_chatterbox::weights::{Component, LAYOUT_VERSION, Source as Weights};
+use sottovoce_chatterbox::weights::{Component, LAYOUT_VERSION, WeightSource};
 use sottovoce_formats::output::OutputFile;
 use sottovoce_formats::safetensors::checksum;
 use sottovoce_memory::{OutOfMemory, Owner};
@@ -35,7 +35,7 @@ impl CacheFolder {
     /// be kept.
     pub(crate) fn prefixes(
         &self,
-        source: &Weights,
+        source: &WeightSource,
         precision: Precision,
         cache: CachePrecision,
         positions: usize,

@@ -3,7 +3,7 @@
 use super::shared::Requests;
 use super::{Engine, Handle, Shared};
 use crate::accounts::Accounts;
-use crate::admission::{Admission, Limits};
+use crate::admission::{Admission, AdmissionLimits};
 use crate::cache_folder::{CacheFolder, CachedWeights};
 use crate::device::{self, NO_BUDGET_BYTES};
 use crate::error::Error;
@@ -16,7 +16,7 @@ use crate::pipeline::Pipeline;
 use crate::system_memory::SystemMemory;
 use crate::text_filter::TextFilter;
 use crate::worker::Worker;
-use sottovoce_chatterbox::weights::Source as Weights;
+use sottovoce_chatterbox::weights::WeightSource;
 use sottovoce_memory::Memory;
 use sottovoce_memory::stats::MetricsRecorder;
 use sottovoce_tensor::Device;
@@ -73,7 +73,7 @@ impl Engine {
         let started = Instant::now();
         let Choice {
             mut plan,
-            recordings,
+            traces,
             precision,
             extent,
             watermark,
@@ -88,7 +88,7 @@ impl Engine {
             .map(|plan| plan.load(marking_memory, marking))
             .transpose()?;
         let device_name = device.name().to_owned();
-        let load = |weights: &Weights| {
+        let load = |weights: &WeightSource| {
             let device = device.clone();
             Pipeline::load(
                 weights,
@@ -97,7 +97,7 @@ impl Engine {
                 precision,
                 cache,
                 extent,
-                &recordings,
+                &traces,
                 device,
             )
         };
@@ -135,7 +135,7 @@ impl Engine {
             .transpose()?
             .map(Arc::new);
         let accounts = Accounts::open(&plan, budget_bytes, host_budget_bytes)?;
-        let limits = Limits {
+        let limits = AdmissionLimits {
             streams_max: plan.streams_fit,
             waiting_max: options.waiting_max,
         };
@@ -217,8 +217,8 @@ impl Engine {
 /// model's own files.
 fn load_cached(
     cached: impl Fn() -> Option<CachedWeights>,
-    load: impl Fn(&Weights) -> Result<Pipeline, Error>,
-    model: &Weights,
+    load: impl Fn(&WeightSource) -> Result<Pipeline, Error>,
+    model: &WeightSource,
 ) -> Result<Pipeline, Error> {
     for _ in 0..2 {
         let Some(entry) = cached() else { break };

@@ -12,7 +12,7 @@ use crate::text_filter::TextFilter;
 use crate::voice::Voice;
 use crate::worker::Job;
 use sottovoce_chatterbox::voice::NetworkPlan;
-use sottovoce_chatterbox::weights::Source as Weights;
+use sottovoce_chatterbox::weights::WeightSource;
 use sottovoce_memory::OutOfMemory;
 use sottovoce_memory::budget::Reservation;
 use sottovoce_memory::stats::MetricsRecorder;
@@ -36,7 +36,7 @@ pub(crate) struct Shared {
     pub(super) device_note: OnceLock<String>,
     pub(super) default_voice: Option<Voice>,
     pub(super) accounts: Accounts,
-    pub(super) model: Weights,
+    pub(super) model: WeightSource,
     /// Planned when it is first needed.
     pub(super) tokenizer: OnceLock<Arc<NetworkPlan>>,
     /// Most bytes of the networks that prepare voices; found when it is first needed.
@@ -70,7 +70,7 @@ impl Shared {
     }
 
     /// The model's files.
-    pub fn model(&self) -> &Weights {
+    pub fn model(&self) -> &WeightSource {
         &self.model
     }
 

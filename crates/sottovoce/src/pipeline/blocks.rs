@@ -23,11 +23,11 @@ pub(super) fn prior(
     let measuring = Workspace::measuring();
     let nowhere = t3.store(&dry_memory(), CachePrecision::F16, usize::MAX);
     t3.block_prior(&Context::new(&measuring, device), &nowhere, owner)?;
-    let recording = measuring.recording().ok_or_else(|| Error::Synthesis {
-        reason: "a dry run left no recording".into(),
+    let trace = measuring.trace().ok_or_else(|| Error::Synthesis {
+        reason: "a dry run left no trace".into(),
     })?;
     let prior = {
-        let workspace = Workspace::planned(memory, &recording, "t3")?;
+        let workspace = Workspace::planned(memory, &trace, "t3")?;
         workspace.restart();
         t3.block_prior(&Context::new(&workspace, device), store, owner)?
     };

@@ -2,14 +2,14 @@
 
 use super::{Pipeline, Speech, blocks};
 use crate::error::Error;
-use crate::plan::{Extent, Recordings};
+use crate::plan::{Extent, RunTraces};
 use crate::text_stage::TextStage;
 use crate::workspaces::Workspaces;
 use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::Flow;
 use sottovoce_chatterbox::t3::{KeyValueStore, T3};
 use sottovoce_chatterbox::vocoder::Vocoder;
-use sottovoce_chatterbox::weights::{Component, Source, load};
+use sottovoce_chatterbox::weights::{Component, WeightSource, load};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::{CachePrecision, Context, Device, Precision};
 use std::sync::Arc;
@@ -19,13 +19,13 @@ impl Pipeline {
     /// change voices.
     #[allow(clippy::too_many_arguments, reason = "what is loaded, where, and how")]
     pub fn load(
-        source: &Source,
+        source: &WeightSource,
         memory: &Memory,
         speaks: bool,
         precision: Precision,
         cache: CachePrecision,
         extent: Extent,
-        recordings: &Recordings,
+        traces: &RunTraces,
         device: Arc<dyn Device>,
     ) -> Result<Pipeline, Error> {
         let config = source.config().clone();
@@ -57,7 +57,7 @@ impl Pipeline {
         .network;
         let pipeline = Pipeline {
             store,
-            workspaces: Some(Workspaces::reserve(memory, recordings, extent)?),
+            workspaces: Some(Workspaces::reserve(memory, traces, extent)?),
             config,
             device,
             speech,

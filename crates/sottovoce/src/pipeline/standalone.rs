@@ -65,7 +65,7 @@ impl Standalone {
             choice.precision,
             options.key_value_precision,
             choice.extent,
-            &choice.recordings,
+            &choice.traces,
             device,
         )?;
         let voice = default_voice(&weights)?.ok_or_else(|| Error::Voice {

@@ -3,7 +3,7 @@
 use super::Pipeline;
 use crate::error::Error;
 use crate::holdings::Holdings;
-use crate::plan::{Extent, Networks, Recordings, record};
+use crate::plan::{Extent, Networks, RunTraces, record};
 use crate::workspaces::Workspaces;
 
 impl Pipeline {
@@ -21,13 +21,13 @@ impl Pipeline {
             Some(workspaces) => workspaces.extent().union(extent),
             None => *extent,
         };
-        let recordings = self.record(&together)?;
+        let traces = self.record(&together)?;
         let _open = holdings.open();
         self.device.forget_recorded();
-        let mut larger = Workspaces::reserve(holdings.memory(), &recordings, together);
+        let mut larger = Workspaces::reserve(holdings.memory(), &traces, together);
         if larger.is_err() && alone {
             self.workspaces = None;
-            larger = Workspaces::reserve(holdings.memory(), &recordings, together);
+            larger = Workspaces::reserve(holdings.memory(), &traces, together);
         }
         self.workspaces = Some(larger?);
         Ok(())
@@ -43,8 +43,8 @@ impl Pipeline {
             flow_streams: extent.streams.min(workspaces.extent().flow_streams),
             ..*extent
         };
-        let recordings = match self.record(extent) {
-            Ok(recordings) if recordings.peak_bytes() < workspaces.bytes() => recordings,
+        let traces = match self.record(extent) {
+            Ok(traces) if traces.peak_bytes() < workspaces.bytes() => traces,
             _ => {
                 self.workspaces = Some(workspaces);
                 return 0;
@@ -53,7 +53,7 @@ impl Pipeline {
         let before = holdings.memory().statistics().held_bytes();
         let opening = holdings.open();
         self.device.forget_recorded();
-        self.workspaces = workspaces.shrunk(&recordings, *extent);
+        self.workspaces = workspaces.shrunk(&traces, *extent);
         drop(opening);
         before.saturating_sub(holdings.memory().statistics().held_bytes())
     }
@@ -64,13 +64,13 @@ impl Pipeline {
         let _open = holdings.open();
         self.device.forget_recorded();
         self.workspaces = None;
-        let renewed = self.record(&self.extent).and_then(|recordings| {
-            Workspaces::reserve(holdings.memory(), &recordings, self.extent)
-        });
+        let renewed = self
+            .record(&self.extent)
+            .and_then(|traces| Workspaces::reserve(holdings.memory(), &traces, self.extent));
         self.workspaces = renewed.ok();
     }
 
-    pub(super) fn record(&self, extent: &Extent) -> Result<Recordings, Error> {
+    pub(super) fn record(&self, extent: &Extent) -> Result<RunTraces, Error> {
         let networks = Networks {
             t3: self.speech.as_ref().map(|speech| &speech.t3),
             flow: &self.flow,

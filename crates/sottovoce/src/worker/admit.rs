@@ -3,7 +3,7 @@
 use super::{Job, Live, Worker, reason_of};
 use crate::error::Error;
 use crate::pipeline::Utterance;
-use sottovoce_memory::policy::Event;
+use sottovoce_memory::policy::PolicyEvent;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 impl Worker {
@@ -13,7 +13,7 @@ impl Worker {
         self.begin_admitted();
         // Newly admitted streams have reused what they can of the memory of ended streams.
         if std::mem::take(&mut self.left_for_others) {
-            self.event(Event::StreamEnded);
+            self.event(PolicyEvent::StreamEnded);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::metrics::MemoryNow;
 use crate::options::SAMPLE_RATE;
 use crate::pipeline::{Pipeline, Utterance};
 use crate::post_process::PostProcess;
-use crate::scheduler::{COMPANION_STEPS_MAX, View};
+use crate::scheduler::{COMPANION_STEPS_MAX, StreamStatus};
 use crate::stream::{Chunk, ChunkMetrics};
 use crate::word_times::WordClock;
 use sottovoce_chatterbox::text::Warning;
@@ -139,8 +139,8 @@ impl Live {
     }
 
     /// What the scheduler knows of it.
-    pub fn view(&self) -> View {
-        View {
+    pub fn status(&self) -> StreamStatus {
+        StreamStatus {
             generating: self.utterance.speaking(),
             chunk_ready: self.utterance.due(self.chunk).is_some(),
             reader_ready: self.job.delivery.has_room(),

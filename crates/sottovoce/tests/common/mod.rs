@@ -2,9 +2,9 @@
 
 use sottovoce::ModelConfig;
 use sottovoce_chatterbox::components::visit;
-use sottovoce_chatterbox::weights::{Component, Source, WeightsError, measure};
+use sottovoce_chatterbox::weights::{Component, WeightSource, WeightsError, measure};
 use sottovoce_formats::dtype::Dtype;
-use sottovoce_formats::safetensors::{Entry, Writer};
+use sottovoce_formats::safetensors::{Entry, SafetensorsWriter};
 use sottovoce_tensor::Precision;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -72,7 +72,7 @@ fn grow(
     entries: &mut Vec<Entry>,
 ) {
     loop {
-        let source = Source::open(folder).unwrap();
+        let source = WeightSource::open(folder).unwrap();
         let visited = measure(&source, component, Precision::F32, |loader| {
             visit(component, config, loader)
         });
@@ -91,7 +91,7 @@ fn grow(
 fn write_header(path: &Path, entries: &[Entry]) {
     let weights: usize = entries.iter().map(Entry::byte_count).sum();
     let mut header = Vec::new();
-    Writer::begin(&mut header, entries, &[])
+    SafetensorsWriter::begin(&mut header, entries, &[])
         .map(|_| ())
         .unwrap();
     std::fs::write(path, &header).unwrap();
@@ -100,7 +100,7 @@ fn write_header(path: &Path, entries: &[Entry]) {
 }
 
 fn write_weights(path: &Path, entries: &[Entry]) {
-    let mut writer = Writer::begin(Vec::new(), entries, &[]).unwrap();
+    let mut writer = SafetensorsWriter::begin(Vec::new(), entries, &[]).unwrap();
     for entry in entries {
         let bytes: Vec<u8> = values(entry)
             .into_iter()

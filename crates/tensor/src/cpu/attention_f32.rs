@@ -1,7 +1,7 @@
 //! Attention in f32.
 
 use super::attention::{AttentionKernel, Sizes};
-use super::gemm_f32::{self, F32Kernel, Panels, Rows};
+use super::gemm_f32::{self, F32Kernel, PanelsF32, RowsF32};
 use super::maths;
 use super::shared_output::SharedOutput;
 use crate::matrix::PANEL;
@@ -98,11 +98,11 @@ impl AttentionKernel for F32Attention<'_> {
         let count = queries.len();
         let scores = &mut scores[..count * keys];
 
-        let right = Panels::Packed {
+        let right = PanelsF32::Packed {
             data: packed_keys,
             outputs: keys,
         };
-        let product = F32Kernel::new(Rows::of(q), right).product();
+        let product = F32Kernel::new(RowsF32::of(q), right).product();
         product.multiply_here(&SharedOutput::of(ViewMut::new(scores, count, keys)));
         if let Some(relative) = &self.options.relative {
             let columns = head * size..(head + 1) * size;
@@ -115,8 +115,8 @@ impl AttentionKernel for F32Attention<'_> {
             row[self.sizes.visible(queries.start + index)..].fill(f32::NEG_INFINITY);
             factors[index] = maths::unnormalised_softmax(row);
         }
-        let left = Rows::of(View::new(scores, count, keys));
-        let right = Panels::Plain {
+        let left = RowsF32::of(View::new(scores, count, keys));
+        let right = PanelsF32::Plain {
             data: values,
             stride: size.next_multiple_of(16),
             outputs: size,
@@ -147,12 +147,12 @@ fn add_positions(
         .next_multiple_of(PANEL)
         .min((2 * keys - 1).next_multiple_of(16));
     let width = end - first;
-    let right = Panels::Packed {
+    let right = PanelsF32::Packed {
         data: &positions[first * size..],
         outputs: width,
     };
     let shifted = &mut shifted[..count * width];
-    let product = F32Kernel::new(Rows::of(queries), right).product();
+    let product = F32Kernel::new(RowsF32::of(queries), right).product();
     product.multiply_here(&SharedOutput::of(ViewMut::new(shifted, count, width)));
     for (index, row) in scores.chunks_exact_mut(keys).enumerate() {
         let start = keys - 1 - (first_query + index) - first;

@@ -7,7 +7,9 @@
 use super::attention::{AttentionKernel, Sizes};
 use super::gemm::InitialSum;
 use super::gemm_f32::MR;
-use super::gemm_int8::{self, GROUP_INPUTS, Panels, RowLayout, Rows, Sums, inverse_of, round_row};
+use super::gemm_int8::{
+    self, GROUP_INPUTS, PanelsInt8, RowLayoutInt8, RowsInt8, Sums, inverse_of, round_row,
+};
 use super::instruction_set::InstructionSet;
 use super::lanes::{Lanes, Vectors, on_lanes, split_four, unknown_zero, with_counts};
 use super::shared_output::SharedOutput;
@@ -36,7 +38,7 @@ pub(crate) fn applies(keys: usize, columns: usize, options: &Attention<'_>) -> b
 
 /// Parts of scratch, in f32 units.
 #[derive(Clone, Copy)]
-struct Layout {
+struct ScratchLayout {
     /// Channels per head.
     size: usize,
     /// Channels in groups of four, and padded to whole vectors.
@@ -46,18 +48,18 @@ struct Layout {
     keys: usize,
     key_quads: usize,
     /// Layout of one quantised row.
-    row: RowLayout,
+    row: RowLayoutInt8,
 }
 
-impl Layout {
-    fn of(keys: usize, size: usize) -> Layout {
-        Layout {
+impl ScratchLayout {
+    fn of(keys: usize, size: usize) -> ScratchLayout {
+        ScratchLayout {
             size,
             quads: size.div_ceil(4),
             wide: size.next_multiple_of(NARROW_PANEL),
             keys: keys.next_multiple_of(NARROW_PANEL),
             key_quads: keys.next_multiple_of(NARROW_PANEL) / 4,
-            row: RowLayout::of(size),
+            row: RowLayoutInt8::of(size),
         }
     }
 
@@ -89,7 +91,7 @@ pub(crate) struct Int8Attention {
     sizes: Sizes,
     /// Factor of the scores.
     scale: f32,
-    layout: Layout,
+    layout: ScratchLayout,
 }
 
 impl Int8Attention {
@@ -98,7 +100,7 @@ impl Int8Attention {
             set,
             sizes,
             scale,
-            layout: Layout::of(sizes.keys, sizes.size),
+            layout: ScratchLayout::of(sizes.keys, sizes.size),
         }
     }
 }
@@ -172,7 +174,7 @@ impl AttentionKernel for Int8Attention {
     }
 }
 
-fn head_parts(packed: &[f32], layout: Layout) -> Head<'_> {
+fn head_parts(packed: &[f32], layout: ScratchLayout) -> Head<'_> {
     let (keys, rest) = packed.split_at(layout.keys * layout.quads);
     let (key_scales, rest) = rest.split_at(layout.keys);
     let (values, rest) = rest.split_at(layout.wide * layout.key_quads);
@@ -190,7 +192,7 @@ fn pack_head(
     k: View<'_>,
     v: View<'_>,
     scale: f32,
-    layout: Layout,
+    layout: ScratchLayout,
     packed: &mut [f32],
 ) {
     let count = k.row_count();
@@ -293,20 +295,20 @@ fn score(
     rounded: &[f32],
     count: usize,
     head: &Head<'_>,
-    layout: Layout,
+    layout: ScratchLayout,
     scores: &mut [f32],
 ) {
     let weights: &[u8] = bytemuck::cast_slice(head.keys);
     let panel_bytes = layout.quads * 4 * NARROW_PANEL;
     for first_key in (0..layout.keys).step_by(PANEL) {
         let width = PANEL.min(layout.keys - first_key);
-        let panels = Panels {
+        let panels = PanelsInt8 {
             weights: &weights[first_key / NARROW_PANEL * panel_bytes..],
             panel_bytes,
             scales: &head.key_scales[first_key..first_key + width],
         };
         for first in (0..count).step_by(MR) {
-            let rows = Rows {
+            let rows = RowsInt8 {
                 data: &rounded[first * layout.row.len()..],
                 layout: layout.row,
                 count: MR.min(count - first),

@@ -2,7 +2,7 @@
 //! a task takes its rows through all layers while they are in its core's caches.
 
 use super::gemm::{Epilogue, Product};
-use super::gemm_int8::{Int8Kernel, MC, RowLayout, round_row};
+use super::gemm_int8::{Int8Kernel, MC, RowLayoutInt8, round_row};
 use super::instruction_set::InstructionSet;
 use super::maths;
 use super::shared_output::SharedOutput;
@@ -34,7 +34,7 @@ fn rows_a_task(threads: &Threads, count: usize) -> usize {
 
 /// Floats of scratch for [`linears`].
 pub(crate) fn linears_scratch(threads: &Threads, rows: usize, inputs: usize) -> usize {
-    rows * RowLayout::of(inputs).len() + threads.count() * inputs
+    rows * RowLayoutInt8::of(inputs).len() + threads.count() * inputs
 }
 
 /// Layers of one shape over the same rows, after an optional norm; the results are stacked.
@@ -53,7 +53,7 @@ pub(crate) fn linears(
     scratch: &mut [f32],
 ) {
     let (count, inputs) = (x.row_count(), x.column_count());
-    let layout = RowLayout::of(inputs);
+    let layout = RowLayoutInt8::of(inputs);
     let (rounded, normed) = scratch.split_at_mut(count * layout.len());
     let normed = &mut normed[..threads.count() * inputs];
     let workers = SharedOutput::of(ViewMut::new(normed, threads.count(), inputs));
@@ -97,10 +97,10 @@ struct FeedForward {
     /// Tasks at a time.
     workers: usize,
     /// Quantised inputs, and the width of a row.
-    outer: RowLayout,
+    outer: RowLayoutInt8,
     width: usize,
     /// The same of the inner rows.
-    inner: RowLayout,
+    inner: RowLayoutInt8,
     inner_width: usize,
 }
 
@@ -110,9 +110,9 @@ impl FeedForward {
         FeedForward {
             rows: rows_max(threads, count),
             workers: threads.count().min(count.div_ceil(ROWS_MIN)),
-            outer: RowLayout::of(width),
+            outer: RowLayoutInt8::of(width),
             width,
-            inner: RowLayout::of(inner_width),
+            inner: RowLayoutInt8::of(inner_width),
             inner_width,
         }
     }

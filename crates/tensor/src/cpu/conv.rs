@@ -1,7 +1,7 @@
 //! Convolutions as GEMM over overlapping rows (implicit im2col).
 
 use super::gemm::{Epilogue, Product};
-use super::gemm_f32::{F32Kernel, Panels, Rows};
+use super::gemm_f32::{F32Kernel, PanelsF32, RowsF32};
 use super::{maths, rows};
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
 use crate::matrix::Vector;
@@ -51,7 +51,7 @@ pub(crate) fn conv1d(
         });
         View::new(padded, rows, inputs)
     };
-    let windows = Rows::windows(
+    let windows = RowsF32::windows(
         padded,
         out.row_count(),
         layer.kernel,
@@ -59,7 +59,7 @@ pub(crate) fn conv1d(
         layer.stride,
     );
     let product = Product {
-        kernel: F32Kernel::new(windows, Panels::Matrix(&layer.weight)),
+        kernel: F32Kernel::new(windows, PanelsF32::Matrix(&layer.weight)),
         epilogue: Epilogue {
             bias: layer.bias.as_ref().map(Vector::data),
             activation: options.activation,
@@ -85,7 +85,7 @@ pub(crate) fn conv_transpose1d(
     if time == 0 {
         return;
     }
-    let product = F32Kernel::new(Rows::of(x), Panels::Matrix(&layer.weight)).product();
+    let product = F32Kernel::new(RowsF32::of(x), PanelsF32::Matrix(&layer.weight)).product();
     product.multiply(threads, ViewMut::new(scratch, time, width));
     let products = View::new(scratch, time, width);
     rows::for_each(threads, &mut out, |index, out| {
@@ -137,9 +137,9 @@ pub(crate) fn conv2d(
                 }
             }
         }
-        let windows = Rows::of(View::new(scratch, out_width, window));
+        let windows = RowsF32::of(View::new(scratch, out_width, window));
         let product = Product {
-            kernel: F32Kernel::new(windows, Panels::Matrix(&layer.weight)),
+            kernel: F32Kernel::new(windows, PanelsF32::Matrix(&layer.weight)),
             epilogue: Epilogue {
                 bias: layer.bias.as_ref().map(Vector::data),
                 activation,

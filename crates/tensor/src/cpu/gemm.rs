@@ -30,7 +30,7 @@ pub(crate) trait TileKernel: Sync {
     /// What a task keeps from block to block.
     type Buffer;
     /// The weights of one panel for one block of inputs.
-    type Block<'b>
+    type PanelBlock<'b>
     where
         Self: 'b;
 
@@ -48,11 +48,11 @@ pub(crate) trait TileKernel: Sync {
         panel: usize,
         block: usize,
         buffer: &'b mut Self::Buffer,
-    ) -> Self::Block<'b>;
+    ) -> Self::PanelBlock<'b>;
     /// Products of up to [`TileKernel::MR`] rows with a block, to rows of [`TileKernel::NR`].
     fn multiply_tile(
         &self,
-        block: &Self::Block<'_>,
+        block: &Self::PanelBlock<'_>,
         rows: Range<usize>,
         initial: InitialSum,
         tile: &mut [f32],

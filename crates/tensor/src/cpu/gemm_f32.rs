@@ -19,7 +19,7 @@ const KC: usize = 192;
 /// `data[i · stride + s · segment_stride + c]`. Rows may overlap: the windows of a convolution are
 /// rows whose segments are its taps.
 #[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
+pub(crate) struct RowsF32<'a> {
     /// The elements.
     pub(crate) data: &'a [f32],
     /// Number of rows.
@@ -34,10 +34,10 @@ pub(crate) struct Rows<'a> {
     pub(crate) segment_stride: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> RowsF32<'a> {
     /// The rows of a view.
-    pub(crate) fn of(x: View<'a>) -> Rows<'a> {
-        Rows {
+    pub(crate) fn of(x: View<'a>) -> RowsF32<'a> {
+        RowsF32 {
             data: x.data(),
             count: x.row_count(),
             stride: x.stride(),
@@ -61,7 +61,7 @@ impl<'a> Rows<'a> {
             true => (1, taps * x.column_count()),
             false => (taps, x.column_count()),
         };
-        Rows {
+        RowsF32 {
             data: x.data(),
             count,
             stride: step * x.stride(),
@@ -78,7 +78,7 @@ impl<'a> Rows<'a> {
 
 /// The right-hand side (B).
 #[derive(Clone, Copy)]
-pub(crate) enum Panels<'a> {
+pub(crate) enum PanelsF32<'a> {
     /// Packed weights.
     Matrix(&'a Matrix),
     /// f32 panels in the layout of a matrix: `[panel][input][32]`; the last one is 16 or 32 wide.
@@ -100,11 +100,11 @@ pub(crate) enum Panels<'a> {
     },
 }
 
-impl Panels<'_> {
+impl PanelsF32<'_> {
     fn outputs(&self) -> usize {
         match self {
-            Panels::Matrix(matrix) => matrix.rows(),
-            Panels::Packed { outputs, .. } | Panels::Plain { outputs, .. } => *outputs,
+            PanelsF32::Matrix(matrix) => matrix.rows(),
+            PanelsF32::Packed { outputs, .. } | PanelsF32::Plain { outputs, .. } => *outputs,
         }
     }
 }
@@ -139,15 +139,15 @@ pub(crate) fn pack(x: View<'_>, out: &mut [f32]) {
 #[derive(Clone, Copy)]
 pub(crate) struct F32Kernel<'a> {
     set: InstructionSet,
-    left: Rows<'a>,
-    right: Panels<'a>,
+    left: RowsF32<'a>,
+    right: PanelsF32<'a>,
 }
 
 impl<'a> F32Kernel<'a> {
     /// # Panics
     /// If the right-hand side is a matrix of another number of inputs.
-    pub(crate) fn new(left: Rows<'a>, right: Panels<'a>) -> F32Kernel<'a> {
-        if let Panels::Matrix(matrix) = right {
+    pub(crate) fn new(left: RowsF32<'a>, right: PanelsF32<'a>) -> F32Kernel<'a> {
+        if let PanelsF32::Matrix(matrix) = right {
             assert_eq!(matrix.columns(), left.inputs(), "inputs of a product");
         }
         F32Kernel {
@@ -172,7 +172,7 @@ impl<'a> F32Kernel<'a> {
 }
 
 /// Weights of a panel for one KC block of inputs.
-pub(crate) struct Block<'b> {
+pub(crate) struct BlockF32<'b> {
     weights: Weights<'b>,
     /// Elements from one input to the next.
     stride: usize,
@@ -190,8 +190,8 @@ impl TileKernel for F32Kernel<'_> {
     const NR: usize = PANEL;
     /// Weights that are unpacked first.
     type Buffer = Option<[f32; KC * PANEL]>;
-    type Block<'b>
-        = Block<'b>
+    type PanelBlock<'b>
+        = BlockF32<'b>
     where
         Self: 'b;
 
@@ -209,13 +209,13 @@ impl TileKernel for F32Kernel<'_> {
 
     fn buffer(&self, rows: usize) -> Self::Buffer {
         let in_place = match self.right {
-            Panels::Matrix(matrix) => match matrix.precision() {
+            PanelsF32::Matrix(matrix) => match matrix.precision() {
                 Precision::F32 => true,
                 // Up to a number of rows, it costs less to convert the weights for each tile.
                 Precision::F16 => rows <= FEW_ROWS && self.set.reads_halves(),
                 Precision::Int8 | Precision::Q4 => false,
             },
-            Panels::Packed { .. } | Panels::Plain { .. } => true,
+            PanelsF32::Packed { .. } | PanelsF32::Plain { .. } => true,
         };
         if in_place {
             None
@@ -226,7 +226,12 @@ impl TileKernel for F32Kernel<'_> {
 
     // Inlined, so that a block's fields stay in registers from tile to tile.
     #[inline(always)]
-    fn block<'b>(&'b self, panel: usize, block: usize, buffer: &'b mut Self::Buffer) -> Block<'b> {
+    fn block<'b>(
+        &'b self,
+        panel: usize,
+        block: usize,
+        buffer: &'b mut Self::Buffer,
+    ) -> BlockF32<'b> {
         let (segment, first) = (
             block / self.segment_blocks(),
             block % self.segment_blocks() * KC,
@@ -236,7 +241,7 @@ impl TileKernel for F32Kernel<'_> {
         let width = PANEL.min(self.outputs().next_multiple_of(16) - panel * PANEL);
         let packed = panel * PANEL * inputs + input * width;
         let (weights, stride) = match (self.right, buffer) {
-            (Panels::Matrix(matrix), Some(buffer)) => {
+            (PanelsF32::Matrix(matrix), Some(buffer)) => {
                 let unit = match matrix.precision() {
                     Precision::F32 | Precision::F16 => 1,
                     Precision::Int8 => 4,
@@ -250,21 +255,21 @@ impl TileKernel for F32Kernel<'_> {
                 unpack(self.set, matrix, panel, input, depth, buffer);
                 (Weights::F32(buffer), width)
             }
-            (Panels::Matrix(matrix), None) if matrix.precision() == Precision::F16 => {
+            (PanelsF32::Matrix(matrix), None) if matrix.precision() == Precision::F16 => {
                 let data: &[f16] = bytemuck::cast_slice(matrix.packed_bytes());
                 (Weights::F16(&data[packed..]), width)
             }
-            (Panels::Matrix(matrix), None) => {
+            (PanelsF32::Matrix(matrix), None) => {
                 let data: &[f32] = bytemuck::cast_slice(matrix.packed_bytes());
                 (Weights::F32(&data[packed..]), width)
             }
-            (Panels::Packed { data, .. }, _) => (Weights::F32(&data[packed..]), width),
-            (Panels::Plain { data, stride, .. }, _) => {
+            (PanelsF32::Packed { data, .. }, _) => (Weights::F32(&data[packed..]), width),
+            (PanelsF32::Plain { data, stride, .. }, _) => {
                 let data = &data[input * stride + panel * PANEL..];
                 (Weights::F32(data), stride)
             }
         };
-        Block {
+        BlockF32 {
             weights,
             stride,
             width,
@@ -276,7 +281,7 @@ impl TileKernel for F32Kernel<'_> {
     #[inline(always)]
     fn multiply_tile(
         &self,
-        block: &Block<'_>,
+        block: &BlockF32<'_>,
         rows: Range<usize>,
         initial: InitialSum,
         tile: &mut [f32],

@@ -32,14 +32,14 @@ const LEVEL_MAX: f32 = 32_512.0;
 /// ones of the same inputs, and so on), sums of 32 levels each, then the scale and the sums of the
 /// high and of the low bytes.
 #[derive(Clone, Copy)]
-struct RowLayout {
+struct RowLayoutInt16 {
     /// Inputs, padded with zeros to a multiple of 64.
     inputs: usize,
 }
 
-impl RowLayout {
-    fn of(inputs: usize) -> RowLayout {
-        RowLayout {
+impl RowLayoutInt16 {
+    fn of(inputs: usize) -> RowLayoutInt16 {
+        RowLayoutInt16 {
             inputs: inputs.next_multiple_of(64),
         }
     }
@@ -52,14 +52,14 @@ impl RowLayout {
 
 /// f32 elements of scratch for `rows` rows of `inputs`.
 pub(crate) fn scratch(rows: usize, inputs: usize) -> usize {
-    rows * RowLayout::of(inputs).len()
+    rows * RowLayoutInt16::of(inputs).len()
 }
 
 /// Quantised rows, one after the other.
 #[derive(Clone, Copy)]
 struct Quantised<'a> {
     data: &'a [f32],
-    layout: RowLayout,
+    layout: RowLayoutInt16,
 }
 
 impl<'a> Quantised<'a> {
@@ -110,7 +110,7 @@ impl<'a> Int16Kernel<'a> {
         weight: &'a Matrix,
         scratch: &'a mut [f32],
     ) -> Self {
-        let (count, layout) = (x.row_count(), RowLayout::of(weight.columns()));
+        let (count, layout) = (x.row_count(), RowLayoutInt16::of(weight.columns()));
         let mut quantised = ViewMut::new(scratch, count, layout.len());
         rows::for_each(threads, &mut quantised, |row, out| {
             quantise(set, x.row(row), layout, out);
@@ -143,7 +143,7 @@ impl TileKernel for Int16Kernel<'_> {
     const MC: usize = 8 * MR;
     const NR: usize = NARROW_PANEL;
     type Buffer = ();
-    type Block<'b>
+    type PanelBlock<'b>
         = Panel<'b>
     where
         Self: 'b;
@@ -201,7 +201,7 @@ impl TileKernel for Int16Kernel<'_> {
 
 on_lanes! {
     /// Quantises a row and splits its levels into bytes.
-    fn quantise<L>(row: &[f32], layout: RowLayout, out: &mut [f32]) {
+    fn quantise<L>(row: &[f32], layout: RowLayoutInt16, out: &mut [f32]) {
         assert!(row.len() <= layout.inputs && out.len() == layout.len());
         let mut end = [0.0; 32];
         // SAFETY: the caller has the instructions. Whole vectors lie in the padded part of the row,

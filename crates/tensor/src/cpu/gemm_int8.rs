@@ -30,14 +30,14 @@ const LEVEL_MAX: f32 = 127.0;
 /// Layout of a quantised row in scratch, in f32 units: levels as signed bytes, then for each group
 /// the initial value of its sums and its scale.
 #[derive(Clone, Copy)]
-pub(crate) struct RowLayout {
+pub(crate) struct RowLayoutInt8 {
     /// Inputs, padded with zeros to a multiple of 64.
     inputs: usize,
 }
 
-impl RowLayout {
-    pub(crate) fn of(inputs: usize) -> RowLayout {
-        RowLayout {
+impl RowLayoutInt8 {
+    pub(crate) fn of(inputs: usize) -> RowLayoutInt8 {
+        RowLayoutInt8 {
             inputs: inputs.next_multiple_of(64),
         }
     }
@@ -54,12 +54,12 @@ impl RowLayout {
 
 /// f32 elements of scratch for `rows` rows of `inputs`.
 pub(crate) fn scratch(rows: usize, inputs: usize) -> usize {
-    rows * RowLayout::of(inputs).len()
+    rows * RowLayoutInt8::of(inputs).len()
 }
 
 on_lanes! {
     /// Quantises a row.
-    pub(crate) fn round_row<L>(row: &[f32], layout: RowLayout, out: &mut [f32]) {
+    pub(crate) fn round_row<L>(row: &[f32], layout: RowLayoutInt8, out: &mut [f32]) {
         assert!(row.len() <= layout.inputs && out.len() == layout.len());
         let (bytes, groups) = out.split_at_mut(layout.inputs / 4);
         let groups = groups.as_chunks_mut::<2>().0;
@@ -90,7 +90,7 @@ on_lanes! {
     }
 
     /// Products of up to [`MR`] rows with one or two panels.
-    pub(crate) fn accumulate<L>(rows: Rows<'_>, panels: Panels<'_>, sums: Sums<'_>) {
+    pub(crate) fn accumulate<L>(rows: RowsInt8<'_>, panels: PanelsInt8<'_>, sums: Sums<'_>) {
         let width = panels.scales.len();
         let count = rows.count;
         if count == 0 || rows.quads == 0 {
@@ -150,7 +150,7 @@ unsafe fn round_group<L: Lanes>(values: *const f32, count: usize, place: *mut u8
 }
 
 /// The scale of a row with a single group, and its levels in groups of four.
-pub(crate) fn parts(rounded: &[f32], layout: RowLayout) -> (f32, &[u32]) {
+pub(crate) fn parts(rounded: &[f32], layout: RowLayoutInt8) -> (f32, &[u32]) {
     let (levels, groups) = rounded.split_at(layout.inputs / 4);
     (groups[1], bytemuck::cast_slice(levels))
 }
@@ -158,7 +158,7 @@ pub(crate) fn parts(rounded: &[f32], layout: RowLayout) -> (f32, &[u32]) {
 /// Weights of one or two neighbouring panels of 16 outputs, `[panel][input / 4][output][input %
 /// 4]`, as levels offset by 128.
 #[derive(Clone, Copy)]
-pub(crate) struct Panels<'a> {
+pub(crate) struct PanelsInt8<'a> {
     /// Weights from the first panel on.
     pub(crate) weights: &'a [u8],
     /// Bytes from one panel to the next.
@@ -170,9 +170,9 @@ pub(crate) struct Panels<'a> {
 /// Quantised rows, and the range of inputs to multiply, in groups of four; the range starts at a
 /// multiple of [`GROUP_INPUTS`].
 #[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
+pub(crate) struct RowsInt8<'a> {
     pub(crate) data: &'a [f32],
-    pub(crate) layout: RowLayout,
+    pub(crate) layout: RowLayoutInt8,
     pub(crate) count: usize,
     pub(crate) first_input: usize,
     pub(crate) quads: usize,
@@ -198,8 +198,8 @@ struct Tile {
 /// The machine must have the instructions, and lengths must be as [`accumulate`] checks them.
 #[inline(always)]
 unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
-    rows: &Rows<'_>,
-    panels: &Panels<'_>,
+    rows: &RowsInt8<'_>,
+    panels: &PanelsInt8<'_>,
     sums: &mut [f32],
     sums_stride: usize,
     mut initial: InitialSum,
@@ -268,7 +268,7 @@ pub(crate) struct Int8Kernel<'a> {
     set: InstructionSet,
     quantised: &'a [f32],
     count: usize,
-    layout: RowLayout,
+    layout: RowLayoutInt8,
     weight: &'a Matrix,
 }
 
@@ -284,7 +284,7 @@ impl<'a> Int8Kernel<'a> {
             set,
             quantised,
             count,
-            layout: RowLayout::of(weight.columns()),
+            layout: RowLayoutInt8::of(weight.columns()),
             weight,
         }
     }
@@ -297,7 +297,7 @@ impl<'a> Int8Kernel<'a> {
         weight: &'a Matrix,
         scratch: &'a mut [f32],
     ) -> Self {
-        let (count, layout) = (x.row_count(), RowLayout::of(weight.columns()));
+        let (count, layout) = (x.row_count(), RowLayoutInt8::of(weight.columns()));
         let mut quantised = ViewMut::new(scratch, count, layout.len());
         rows::for_each(threads, &mut quantised, |row, out| {
             round_row(set, x.row(row), layout, out);
@@ -312,8 +312,8 @@ impl<'a> Int8Kernel<'a> {
 }
 
 /// Weights of a wide panel for one KC block of inputs.
-pub(crate) struct Block<'b> {
-    panels: Panels<'b>,
+pub(crate) struct BlockInt8<'b> {
+    panels: PanelsInt8<'b>,
     first_input: usize,
 }
 
@@ -322,8 +322,8 @@ impl TileKernel for Int8Kernel<'_> {
     const MC: usize = MC;
     const NR: usize = PANEL;
     type Buffer = ();
-    type Block<'b>
-        = Block<'b>
+    type PanelBlock<'b>
+        = BlockInt8<'b>
     where
         Self: 'b;
 
@@ -341,17 +341,17 @@ impl TileKernel for Int8Kernel<'_> {
 
     fn buffer(&self, _: usize) {}
 
-    fn block<'b>(&'b self, panel: usize, block: usize, (): &'b mut ()) -> Block<'b> {
+    fn block<'b>(&'b self, panel: usize, block: usize, (): &'b mut ()) -> BlockInt8<'b> {
         let (inputs, padded) = (self.inputs(), self.weight.padded_rows());
         let parts = Int8Parts::of(self.weight.packed_bytes(), padded);
         let (first_output, first_input) = (panel * PANEL, block * KC);
         let width = PANEL.min(padded - first_output);
-        let panels = Panels {
+        let panels = PanelsInt8 {
             weights: &parts.weights[first_output * inputs + first_input * NARROW_PANEL..],
             panel_bytes: NARROW_PANEL * inputs,
             scales: &parts.scales[first_output..first_output + width],
         };
-        Block {
+        BlockInt8 {
             panels,
             first_input,
         }
@@ -359,16 +359,16 @@ impl TileKernel for Int8Kernel<'_> {
 
     fn multiply_tile(
         &self,
-        block: &Block<'_>,
+        block: &BlockInt8<'_>,
         rows: Range<usize>,
         initial: InitialSum,
         tile: &mut [f32],
     ) {
-        let Block {
+        let BlockInt8 {
             panels,
             first_input,
         } = *block;
-        let rows = Rows {
+        let rows = RowsInt8 {
             data: &self.quantised[rows.start * self.layout.len()..],
             layout: self.layout,
             count: rows.len(),

@@ -51,7 +51,7 @@ use attention::Sizes;
 use attention_f32::F32Attention;
 use attention_int8::Int8Attention;
 use gemm::{Epilogue, Product};
-use gemm_f32::{F32Kernel, Panels, Rows};
+use gemm_f32::{F32Kernel, PanelsF32, RowsF32};
 use gemm_int8::Int8Kernel;
 use gemm_int16::Int16Kernel;
 use instruction_set::InstructionSet;
@@ -252,7 +252,7 @@ impl Operations for Cpu {
         };
         match arithmetic(weight, rounding) {
             Arithmetic::F32 => {
-                let kernel = F32Kernel::new(Rows::of(x), Panels::Matrix(weight));
+                let kernel = F32Kernel::new(RowsF32::of(x), PanelsF32::Matrix(weight));
                 Product { kernel, epilogue }.multiply(threads, out);
             }
             Arithmetic::Int16(set) => {

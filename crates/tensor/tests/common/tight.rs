@@ -1,6 +1,8 @@
 //! A driver whose pieces begin or end where what is mapped begins or ends.
 
-use sottovoce_memory::driver::{Address, Capabilities, DeviceMemory, Driver, DriverError, EventId};
+use sottovoce_memory::driver::{
+    Address, DeviceMemory, Driver, DriverCapabilities, DriverError, EventId,
+};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -50,8 +52,8 @@ unsafe impl<D: Driver> Driver for Tight<D> {
         self.below.name()
     }
 
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
+    fn capabilities(&self) -> DriverCapabilities {
+        DriverCapabilities {
             granularity: ALIGNMENT,
             ranges: Err("its pieces are of any size"),
             ..self.below.capabilities()

@@ -34,11 +34,11 @@ pub fn a_planned_run_equals_a_pooled_one_and_stays_in_its_arena(fixture: &Fixtur
         let read = Context::new(&measuring, device).download(&out);
         assert!(read.unwrap().is_empty(), "a dry run has no bytes");
         drop(out);
-        let recording = measuring.recording().expect("it measured");
-        assert!(recording.peak_bytes() >= recording.lower_bound_bytes());
+        let trace = measuring.trace().expect("it measured");
+        assert!(trace.peak_bytes() >= trace.lower_bound_bytes());
 
         let memory = &fixture.memory;
-        let planned = Workspace::planned(memory, &recording, "planned").expect("room");
+        let planned = Workspace::planned(memory, &trace, "planned").expect("room");
         let held = || memory.statistics().regions[&Region::Workspace].live_bytes;
         let reserved = held();
         for _ in 0..3 {
@@ -61,8 +61,8 @@ pub fn a_replayed_forward_equals_an_eager_one_with_what_was_written_anew(fixture
             &layers,
             &[0.0; 100],
         ));
-        let recording = measuring.recording().expect("it measured");
-        let workspace = Workspace::planned(&fixture.memory, &recording, "planned").expect("room");
+        let trace = measuring.trace().expect("it measured");
+        let workspace = Workspace::planned(&fixture.memory, &trace, "planned").expect("room");
         let forward = |input: &[f32], replayed: bool| {
             workspace.restart();
             let ctx = Context::new(&workspace, device);
@@ -119,9 +119,8 @@ pub fn a_replayed_forward_takes_ids_positions_and_places_of_a_cache_anew(fixture
                 &mut CachePlaces::dry(cache, rows),
                 &[0; 3],
             ));
-            let recording = measuring.recording().expect("it measured");
-            let workspace =
-                Workspace::planned(&fixture.memory, &recording, "planned").expect("room");
+            let trace = measuring.trace().expect("it measured");
+            let workspace = Workspace::planned(&fixture.memory, &trace, "planned").expect("room");
             let mut seen = Vec::new();
             for position in 0..9 {
                 let mut places = CachePlaces::new(cache);
@@ -159,12 +158,12 @@ pub fn running_out_of_memory_is_reported_once_and_computes_nothing_more(fixture:
 }
 
 pub fn plans_that_run_in_turn_share_the_room_of_the_largest(fixture: &Fixture) {
-    let recording = |rows: usize| {
+    let trace = |rows: usize| {
         let dry = Workspace::measuring();
         drop(dry.tensor(&[rows, 16]));
-        dry.recording().expect("measuring")
+        dry.trace().expect("measuring")
     };
-    let (small, large) = (recording(1), recording(8));
+    let (small, large) = (trace(1), trace(8));
     let memory = &fixture.memory;
     let workspaces = Workspace::planned_together(memory, &[&small, &large], "test").expect("room");
     let held = memory.statistics().held_bytes();

@@ -5,7 +5,7 @@ use crate::output::print::{Output, output};
 use crate::output::size::mebibytes;
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use sottovoce_memory::pool::explain::{self, Explanation, Measured, Verdict};
+use sottovoce_memory::pool::explain::{self, Measured, OptionExplanation, Verdict};
 use sottovoce_memory::pool::options_of_line;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -101,7 +101,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     })
 }
 
-fn print(out: &mut Output, explanation: &Explanation) -> io::Result<()> {
+fn print(out: &mut Output, explanation: &OptionExplanation) -> io::Result<()> {
     let setting = match explanation.value.as_str() {
         "" => explanation.option.clone(),
         value => format!("{}:{value}", explanation.option),

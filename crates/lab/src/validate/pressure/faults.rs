@@ -1,8 +1,8 @@
 //! Faults at each driver call of a scene in turn.
 
-use super::scene::{Ending, Place, Scene};
+use super::scene::{Ending, MemoryKind, Scene};
 use serde::Serialize;
-use sottovoce_memory::driver::Script;
+use sottovoce_memory::driver::FaultScript;
 
 /// Outcomes of the runs with one kind of fault.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -46,7 +46,7 @@ impl Fault {
         }
     }
 
-    fn strike(self, script: &Script, call: u64) {
+    fn strike(self, script: &FaultScript, call: u64) {
         match self {
             Fault::Once => script.fail_acquiring_call(call),
             Fault::ForGood => script.fail_acquiring_calls_from(Some(call)),
@@ -59,7 +59,7 @@ impl Fault {
 /// if there are more calls.
 pub(super) fn run(
     scene: &Scene,
-    place: Place,
+    place: MemoryKind,
     runs_max: usize,
     progress: &mut dyn FnMut(&str),
 ) -> Vec<FaultOutcomes> {

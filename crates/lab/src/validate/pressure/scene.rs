@@ -9,7 +9,7 @@ use sottovoce::{
     VoiceSource,
 };
 use sottovoce_audio::{AudioFormat, Encoder};
-use sottovoce_memory::driver::{Driver, Script, Scripted, SimulatedDriver};
+use sottovoce_memory::driver::{Driver, FaultScript, Scripted, SimulatedDriver};
 use sottovoce_memory::{Memory, PoolConfiguration};
 use sottovoce_tensor::Device;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const CLIP_SECONDS: usize = 6;
 
 /// Kinds of memory under pressure.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
+pub(super) enum MemoryKind {
     /// A device's memory.
     Of(DeviceChoice),
     /// Memory of a simulated device, backed by host bytes, in which the CPU computes.
@@ -32,23 +32,23 @@ pub(super) struct Pressed {
     pub device: Arc<dyn Device>,
     pub memory: Memory,
     /// Script of the memory's faults.
-    pub script: Script,
+    pub script: FaultScript,
 }
 
-impl Place {
+impl MemoryKind {
     /// All places to test for this device.
-    pub fn all(choice: DeviceChoice) -> Vec<Place> {
+    pub fn all(choice: DeviceChoice) -> Vec<MemoryKind> {
         match choice {
-            DeviceChoice::Cpu => vec![Place::Of(choice), Place::Simulated],
-            _ => vec![Place::Of(choice)],
+            DeviceChoice::Cpu => vec![MemoryKind::Of(choice), MemoryKind::Simulated],
+            _ => vec![MemoryKind::Of(choice)],
         }
     }
 
     pub fn name(self) -> String {
         match self {
-            Place::Of(DeviceChoice::Cpu) => "host".into(),
-            Place::Of(choice) => choice.to_string(),
-            Place::Simulated => "simulated".into(),
+            MemoryKind::Of(DeviceChoice::Cpu) => "host".into(),
+            MemoryKind::Of(choice) => choice.to_string(),
+            MemoryKind::Simulated => "simulated".into(),
         }
     }
 
@@ -60,7 +60,7 @@ impl Place {
         self.open_with(capacity, threads, &mut |_| {})
     }
 
-    /// As [`Place::open`]; `prepare` is called with the script before the device is opened.
+    /// As [`MemoryKind::open`]; `prepare` is called with the script before the device is opened.
     ///
     /// # Errors
     /// If the device cannot be opened.
@@ -68,11 +68,11 @@ impl Place {
         self,
         capacity: Option<u64>,
         threads: usize,
-        prepare: &mut dyn FnMut(&Script),
+        prepare: &mut dyn FnMut(&FaultScript),
     ) -> Result<Pressed, Error> {
         match self {
-            Place::Of(choice) => {
-                let mut script = Script::default();
+            MemoryKind::Of(choice) => {
+                let mut script = FaultScript::default();
                 let mut scripted = |driver: Box<dyn Driver>| -> Box<dyn Driver> {
                     let driver = Scripted::new(driver);
                     script = driver.script();
@@ -86,10 +86,10 @@ impl Place {
                     script,
                 })
             }
-            Place::Simulated => {
+            MemoryKind::Simulated => {
                 let capacity = capacity.unwrap_or(NO_BUDGET_BYTES);
                 let driver = SimulatedDriver::new(capacity).with_bytes();
-                let script = Script::clone(&driver.control());
+                let script = FaultScript::clone(&driver.control());
                 prepare(&script);
                 let pool = PoolConfiguration::default();
                 Ok(Pressed {
@@ -160,7 +160,7 @@ impl Scene {
             clip: Some(clip()?),
             expected: Vec::new(),
         };
-        let place = Place::Of(scene.engine.device);
+        let place = MemoryKind::Of(scene.engine.device);
         let heard = match scene.act(&place.open(None, scene.threads())?) {
             Err(Error::Voice { .. }) => {
                 scene.clip = None;
@@ -180,7 +180,7 @@ impl Scene {
     }
 
     /// Runs the scene on a device to whose memory `fault` is applied.
-    pub fn play(&self, place: Place, fault: impl Fn(&Script)) -> Played {
+    pub fn play(&self, place: MemoryKind, fault: impl Fn(&FaultScript)) -> Played {
         let pressed = match place.open_with(None, self.threads(), &mut |script| fault(script)) {
             Ok(pressed) => pressed,
             // The fault hit the opening of the device itself.

@@ -2,9 +2,9 @@
 
 use super::error::CudaError;
 use super::image::Generation;
-use super::limits::{DriverBytes, Limits};
+use super::limits::{ContextLimits, DriverBytes};
 use super::management::Management;
-use super::symbols::{self, Event, Failure, Library, Stream};
+use super::symbols::{self, CallFailure, Event, Library, Stream};
 use super::twice;
 use crate::driver::books::Books;
 use crate::driver::{Address, DeviceMemory, DriverError, EventId};
@@ -62,7 +62,7 @@ pub struct CudaContext {
     context: symbols::Context,
     pub(super) device: i32,
     generation: Generation,
-    limits: Limits,
+    limits: ContextLimits,
     driver_bytes: Mutex<DriverBytes>,
     books: Mutex<Books>,
     queues: Mutex<BTreeMap<u64, Stream>>,
@@ -116,7 +116,7 @@ impl CudaContext {
             context,
             device,
             generation,
-            limits: Limits::default(),
+            limits: ContextLimits::default(),
             driver_bytes: Mutex::default(),
             books: Mutex::new(Books::new(capacity)),
             queues: Mutex::default(),
@@ -139,8 +139,8 @@ impl CudaContext {
             context.books().add_driver_bytes(bytes);
         }
         context.limits = match shared {
-            true => Limits::read(&context.library),
-            false => Limits::lower(&context.library),
+            true => ContextLimits::read(&context.library),
+            false => ContextLimits::lower(&context.library),
         };
         Ok(context)
     }
@@ -151,7 +151,7 @@ impl CudaContext {
     }
 
     /// The context's limits.
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> ContextLimits {
         self.limits
     }
 
@@ -194,7 +194,7 @@ impl CudaContext {
     }
 
     /// Waits for copies under way on the driver's own queue; returns at once if there are none.
-    pub(super) fn settle(&self, library: &Library) -> Result<(), Failure> {
+    pub(super) fn settle(&self, library: &Library) -> Result<(), CallFailure> {
         if !self.staged.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
@@ -240,7 +240,7 @@ impl CudaContext {
     }
 
     /// The library, with the context current in this thread.
-    pub(super) fn enter(&self) -> Result<&Library, Failure> {
+    pub(super) fn enter(&self) -> Result<&Library, CallFailure> {
         match self.library.fault() {
             Some(fault) => Err(fault.clone()),
             None => self.library.enter(&self.context).map(|()| &self.library),
@@ -248,7 +248,7 @@ impl CudaContext {
     }
 
     /// As [`CudaContext::enter`], for release calls, which nobody would repeat.
-    pub(super) fn enter_to_give_back(&self) -> Result<&Library, Failure> {
+    pub(super) fn enter_to_give_back(&self) -> Result<&Library, CallFailure> {
         self.enter().or_else(|_| self.enter())
     }
 
@@ -258,7 +258,7 @@ impl CudaContext {
     }
 
     /// Converts a library failure into an error.
-    pub(super) fn error(&self, failure: Failure) -> CudaError {
+    pub(super) fn error(&self, failure: CallFailure) -> CudaError {
         CudaError::of(&self.library, failure)
     }
 
@@ -294,8 +294,8 @@ impl CudaContext {
     pub(super) fn measured<T>(
         &self,
         of: fn(&mut DriverBytes) -> &mut u64,
-        act: impl FnOnce(&Library) -> Result<T, Failure>,
-    ) -> Result<(T, u64), Failure> {
+        act: impl FnOnce(&Library) -> Result<T, CallFailure>,
+    ) -> Result<(T, u64), CallFailure> {
         let library = self.enter()?;
         // The lock keeps other threads' allocations out of the difference.
         let mut books = self.books();
@@ -312,8 +312,8 @@ impl CudaContext {
     /// Launches work. Memory that the driver takes at the first launch is booked.
     pub(super) fn launch(
         &self,
-        act: impl FnOnce(&Library) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        act: impl FnOnce(&Library) -> Result<(), CallFailure>,
+    ) -> Result<(), CallFailure> {
         let library = self.enter()?;
         self.settle(library)?;
         if self.has_launched.load(Ordering::Relaxed) {

@@ -1,7 +1,7 @@
 //! Errors of the CUDA driver.
 
 use super::image::{Generation, Target};
-use super::symbols::{Failure, Library, OUT_OF_MEMORY, is_fault};
+use super::symbols::{CallFailure, Library, OUT_OF_MEMORY, is_fault};
 use crate::driver::{Address, DriverError};
 
 /// Why a CUDA device cannot be used, or why a call to it failed.
@@ -152,7 +152,7 @@ pub enum CudaError {
 
 impl CudaError {
     /// Converts a failed call; an out-of-memory status adds the device's free and total bytes.
-    pub(super) fn of(library: &Library, failure: Failure) -> CudaError {
+    pub(super) fn of(library: &Library, failure: CallFailure) -> CudaError {
         let call = failure.call;
         if failure.status == OUT_OF_MEMORY
             && let Ok((free, total)) = library.memory()
@@ -163,9 +163,9 @@ impl CudaError {
     }
 }
 
-impl From<Failure> for CudaError {
-    fn from(failure: Failure) -> CudaError {
-        let Failure {
+impl From<CallFailure> for CudaError {
+    fn from(failure: CallFailure) -> CudaError {
+        let CallFailure {
             call,
             status,
             message,
@@ -205,8 +205,8 @@ impl From<CudaError> for DriverError {
     }
 }
 
-impl From<Failure> for DriverError {
-    fn from(failure: Failure) -> DriverError {
+impl From<CallFailure> for DriverError {
+    fn from(failure: CallFailure) -> DriverError {
         CudaError::from(failure).into()
     }
 }

@@ -14,7 +14,7 @@ const HEAP: u32 = 2;
 
 /// Limits of a context, in bytes; `None` where the driver does not report one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Limits {
+pub struct ContextLimits {
     /// Stack of each thread.
     pub stack_bytes: Option<u64>,
     /// Buffer of device-side `printf`.
@@ -23,22 +23,22 @@ pub struct Limits {
     pub heap_bytes: Option<u64>,
 }
 
-impl Limits {
+impl ContextLimits {
     /// Lowers the limits of this thread's context as far as the driver allows, and returns them.
     /// The kernels use no stack, no `printf` and no `malloc`.
-    pub(super) fn lower(library: &Library) -> Limits {
+    pub(super) fn lower(library: &Library) -> ContextLimits {
         for limit in [STACK, PRINT, HEAP] {
             // The driver rounds 0 up to its minimum. If it refuses, the limit stays as it was.
             let _ = library.set_limit(limit, 0);
         }
-        Limits::read(library)
+        ContextLimits::read(library)
     }
 
     /// Limits of this thread's context.
-    pub(super) fn read(library: &Library) -> Limits {
+    pub(super) fn read(library: &Library) -> ContextLimits {
         let [stack_bytes, print_bytes, heap_bytes] =
             [STACK, PRINT, HEAP].map(|limit| library.limit(limit).ok());
-        Limits {
+        ContextLimits {
             stack_bytes,
             print_bytes,
             heap_bytes,

@@ -32,19 +32,19 @@ pub use context::{Counts, CudaContext};
 pub use error::CudaError;
 pub use graph::Graph;
 pub use image::{Generation, Target};
-pub use limits::{DriverBytes, Limits};
+pub use limits::{ContextLimits, DriverBytes};
 pub use module::{Kernel, LaunchShape, Module};
 pub use platform::PlatformFacts;
 pub use queue::{PARAMETERS_MAX, Queue};
 pub use staging::Staging;
 
 use super::books::{Books, bad_unit};
-use super::{Address, Capabilities, DeviceMemory, Driver, DriverError, EventId};
+use super::{Address, DeviceMemory, Driver, DriverCapabilities, DriverError, EventId};
 use context::count;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use symbols::{Failure, Library};
+use symbols::{CallFailure, Library};
 
 /// Granularity of plain allocations: the driver's own for large requests.
 const PIECE_UNIT: u64 = 2 << 20;
@@ -183,7 +183,7 @@ impl CudaDriver {
     }
 
     /// Reserves, maps and releases one unit.
-    fn probe(&self) -> Result<(), Failure> {
+    fn probe(&self) -> Result<(), CallFailure> {
         let unit = self.library().granularity(self.context.device)?;
         let address = self.library().reserve(unit, 0)?;
         let mapped = self.map_units(address, unit, unit);
@@ -193,7 +193,7 @@ impl CudaDriver {
     }
 
     /// Maps one unit to a physical allocation of its own.
-    fn map_unit(&self, address: u64, unit: u64) -> Result<(), Failure> {
+    fn map_unit(&self, address: u64, unit: u64) -> Result<(), CallFailure> {
         let physical = self.library().create(unit, self.context.device)?;
         let mapped = self.library().map(address, unit, &physical);
         // The mapping alone now keeps the memory alive. If mapping failed, this frees the memory.
@@ -202,7 +202,7 @@ impl CudaDriver {
     }
 
     /// Maps all units of a range and makes them accessible, or maps none.
-    fn map_units(&self, address: u64, bytes: u64, unit: u64) -> Result<(), Failure> {
+    fn map_units(&self, address: u64, bytes: u64, unit: u64) -> Result<(), CallFailure> {
         let units = || (address..address + bytes).step_by(unit as usize);
         let mut result = Ok(());
         let mut mapped = 0;
@@ -227,7 +227,7 @@ impl CudaDriver {
     }
 
     /// Unmaps all units of a range. If one refuses, the units before it are mapped again.
-    fn unmap_units(&self, address: u64, bytes: u64, unit: u64) -> Result<(), Failure> {
+    fn unmap_units(&self, address: u64, bytes: u64, unit: u64) -> Result<(), CallFailure> {
         for start in (address..address + bytes).step_by(unit as usize) {
             if let Err(failure) = self.library().unmap(start, unit) {
                 if start > address {
@@ -239,7 +239,7 @@ impl CudaDriver {
         Ok(())
     }
 
-    fn refusal(&self, failure: Failure, requested: u64, books: &Books) -> DriverError {
+    fn refusal(&self, failure: CallFailure, requested: u64, books: &Books) -> DriverError {
         if failure.status != symbols::OUT_OF_MEMORY {
             return failure.into();
         }
@@ -262,7 +262,7 @@ impl CudaDriver {
     }
 
     /// Allocates a piece whose units are mapped one by one, so that its end can be released.
-    fn allocate_units(&self, library: &Library, bytes: u64) -> Result<u64, Failure> {
+    fn allocate_units(&self, library: &Library, bytes: u64) -> Result<u64, CallFailure> {
         let address = library.reserve(bytes, self.granularity)?;
         if let Err(failure) = self.map_units(address, bytes, self.granularity) {
             twice(|| library.release_addresses(address, bytes))?;
@@ -273,7 +273,7 @@ impl CudaDriver {
     }
 
     /// Frees a piece that is mapped unit by unit; `bytes` are still mapped.
-    fn free_units(&self, library: &Library, address: u64, bytes: u64) -> Result<(), Failure> {
+    fn free_units(&self, library: &Library, address: u64, bytes: u64) -> Result<(), CallFailure> {
         // A kernel may still be reading. Unlike `cuMemFree`, unmapping does not wait.
         (library.synchronize())
             .and_then(|()| self.unmap_units(address, bytes, self.granularity))?;
@@ -313,7 +313,7 @@ impl CudaDriver {
 }
 
 /// Runs a release call, and repeats it once if it fails, because nobody else would.
-fn twice(call: impl Fn() -> Result<(), Failure>) -> Result<(), Failure> {
+fn twice(call: impl Fn() -> Result<(), CallFailure>) -> Result<(), CallFailure> {
     call().or_else(|_| call())
 }
 
@@ -323,8 +323,8 @@ unsafe impl Driver for CudaDriver {
         "cuda"
     }
 
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
+    fn capabilities(&self) -> DriverCapabilities {
+        DriverCapabilities {
             granularity: self.granularity,
             ranges: self.ranges,
             host_accessible: false,

@@ -4,7 +4,7 @@ use super::context::CudaContext;
 use super::error::CudaError;
 use super::image::Target;
 use super::queue::PARAMETERS_MAX;
-use super::symbols::{self, Extent, Failure, Function, NOT_FOUND};
+use super::symbols::{self, CallFailure, Extent, Function, NOT_FOUND};
 use super::twice;
 use std::ffi::CString;
 use std::fmt;
@@ -77,7 +77,7 @@ impl Module {
             |library| unsafe { library.load_module(&image) },
         );
         let (module, bytes) = loaded.map_err(|failure| match failure {
-            Failure {
+            CallFailure {
                 call: "cuModuleLoadDataEx",
                 status: 200..=299,
                 message,

@@ -4,7 +4,7 @@ use super::context::{CudaContext, count};
 use super::error::CudaError;
 use super::graph::Graph;
 use super::module::{Kernel, LaunchShape, Module};
-use super::symbols::{CapturedGraph, Failure, Library, Stream};
+use super::symbols::{CallFailure, CapturedGraph, Library, Stream};
 use super::twice;
 use crate::driver::Address;
 use std::ffi::c_void;
@@ -212,7 +212,7 @@ impl Queue {
 
     pub(super) fn act<T>(
         &self,
-        act: impl FnOnce(&Library) -> Result<T, Failure>,
+        act: impl FnOnce(&Library) -> Result<T, CallFailure>,
     ) -> Result<T, CudaError> {
         let library = self.context.enter()?;
         act(library).map_err(|failure| CudaError::of(library, failure))

@@ -8,7 +8,7 @@ mod pages;
 mod pages;
 
 use super::books::{Books, bad_unit};
-use super::{Address, Capabilities, DeviceMemory, Driver, DriverError};
+use super::{Address, DeviceMemory, Driver, DriverCapabilities, DriverError};
 use std::fs::File;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -72,8 +72,8 @@ unsafe impl Driver for HostDriver {
         "host"
     }
 
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
+    fn capabilities(&self) -> DriverCapabilities {
+        DriverCapabilities {
             granularity: self.page_bytes,
             ranges: pages::RANGES,
             host_accessible: true,

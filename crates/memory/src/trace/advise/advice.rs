@@ -2,11 +2,11 @@
 
 use super::candidates::{CLEAR_EVERY_CHUNK, CONFIGURATIONS};
 use super::owners::{self, OwnersAtPeak};
-use super::timeline::{Collector, Timeline};
+use super::timeline::{Collector, ReplayTimeline};
 use crate::driver::SimulatedDriver;
 use crate::pool::PoolConfiguration;
 use crate::stats::Bytes;
-use crate::trace::replay::{Replay, Slots, Step};
+use crate::trace::replay::{Replay, ReplayStep, Slots};
 use crate::trace::{Event, Reader, SnapshotSummary, TraceError};
 use serde::Serialize;
 
@@ -128,7 +128,7 @@ pub struct Advice {
     pub recorded: Option<SnapshotSummary>,
     /// Curves, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeline: Option<Timeline>,
+    pub timeline: Option<ReplayTimeline>,
 }
 
 /// Number of events that all pools replay at a time.
@@ -282,7 +282,7 @@ struct Live {
 struct Run<'a> {
     candidates: &'a mut [Candidate],
     slots: Slots,
-    batch: Vec<Step>,
+    batch: Vec<ReplayStep>,
     live: Live,
     events: u64,
     timeline: Option<Collector>,
@@ -331,7 +331,7 @@ impl<'a> Run<'a> {
         for candidate in self.candidates.iter_mut() {
             candidate.replay.run(&self.batch);
             candidate.cleared |=
-                candidate.clear_every_chunk.is_some() && self.batch.contains(&Step::Chunk);
+                candidate.clear_every_chunk.is_some() && self.batch.contains(&ReplayStep::Chunk);
         }
         if let Some(timeline) = &mut self.timeline {
             let reserved = self

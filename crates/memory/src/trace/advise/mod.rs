@@ -11,4 +11,4 @@ mod timeline;
 
 pub use advice::{Advice, AdviseOptions, CARD_BYTES, Recommendation, Tried, advise, device_bytes};
 pub use owners::{OwnersAtPeak, Share};
-pub use timeline::{Curve, Timeline};
+pub use timeline::{Curve, ReplayTimeline};

@@ -13,7 +13,7 @@ pub struct Curve {
 
 /// Curves, and the starts of phases.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Timeline {
+pub struct ReplayTimeline {
     /// Events in the trace.
     pub events: u64,
     /// The curves; the first one shows the live bytes.
@@ -90,12 +90,12 @@ impl Collector {
     }
 
     /// The curves, named in the order in which values were recorded.
-    pub(super) fn finish(mut self, names: Vec<String>) -> Timeline {
+    pub(super) fn finish(mut self, names: Vec<String>) -> ReplayTimeline {
         if self.in_stretch > 0 {
             self.close();
         }
         let curves = names.into_iter().enumerate();
-        Timeline {
+        ReplayTimeline {
             events: self.events,
             curves: curves
                 .map(|(index, name)| Curve {

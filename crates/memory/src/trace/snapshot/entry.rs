@@ -1,6 +1,6 @@
 //! One entry of a snapshot's ring of events.
 
-use sottovoce_formats::pickle::View;
+use sottovoce_formats::pickle::ValueRef;
 
 /// Kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +36,10 @@ impl Entry {
     ///
     /// # Errors
     /// A description of what is missing or out of range.
-    pub(super) fn read(view: View<'_>) -> Result<Entry, String> {
+    pub(super) fn read(view: ValueRef<'_>) -> Result<Entry, String> {
         let action = view
             .entry("action")
-            .and_then(View::text)
+            .and_then(ValueRef::text)
             .ok_or("an event has no `action`")?;
         let mapped = matches!(action, "segment_map" | "segment_unmap");
         let action = match action {
@@ -90,7 +90,7 @@ impl Entry {
 }
 
 /// A non-negative number under a key.
-pub(super) fn number(view: View<'_>, key: &str) -> Result<u64, String> {
+pub(super) fn number(view: ValueRef<'_>, key: &str) -> Result<u64, String> {
     match view.entry(key) {
         None => Err(format!("`{key}` is missing")),
         Some(value) => value.unsigned().ok_or_else(|| match value.integer() {
@@ -102,15 +102,18 @@ pub(super) fn number(view: View<'_>, key: &str) -> Result<u64, String> {
 
 /// The allocating code in a few words: the innermost Python function outside of PyTorch, or else
 /// the innermost function. Empty if no stack was recorded.
-pub(super) fn tag(view: View<'_>) -> String {
-    let Some(frames) = view.entry("frames").and_then(View::items) else {
+pub(super) fn tag(view: ValueRef<'_>) -> String {
+    let Some(frames) = view.entry("frames").and_then(ValueRef::items) else {
         return String::new();
     };
     let mut fallback = None;
     // Deeper frames say no more about the allocating code.
     for frame in frames.take(256) {
-        let name = frame.entry("name").and_then(View::text).unwrap_or("");
-        let file = frame.entry("filename").and_then(View::text).unwrap_or("");
+        let name = frame.entry("name").and_then(ValueRef::text).unwrap_or("");
+        let file = frame
+            .entry("filename")
+            .and_then(ValueRef::text)
+            .unwrap_or("");
         if !file.ends_with(".py") {
             // An operator's public name says more than its implementation.
             if fallback.is_none_or(|(_, known): (&str, &str)| known.is_empty())
@@ -128,7 +131,7 @@ pub(super) fn tag(view: View<'_>) -> String {
             }
             continue;
         }
-        let line = frame.entry("line").and_then(View::integer).unwrap_or(0);
+        let line = frame.entry("line").and_then(ValueRef::integer).unwrap_or(0);
         return format!("{name} ({short}:{line})");
     }
     match fallback {
@@ -140,8 +143,8 @@ pub(super) fn tag(view: View<'_>) -> String {
 }
 
 /// The text that the program set with `torch.cuda.memory._set_memory_metadata`: a phase's name.
-pub(super) fn metadata<'a>(view: View<'a>) -> &'a str {
+pub(super) fn metadata<'a>(view: ValueRef<'a>) -> &'a str {
     view.entry("user_metadata")
-        .and_then(View::text)
+        .and_then(ValueRef::text)
         .unwrap_or("")
 }

@@ -7,13 +7,14 @@ use crate::pool::PoolConfiguration;
 use crate::trace::error::{TraceError, TraceErrorKind as Kind, TracePosition};
 use crate::trace::event::{Event, TagId, Tags};
 use sottovoce_formats::pickle::{
-    Disposition, Limits, Listener, MemoUse, Parser, PickleError, PickleErrorKind, Step, View,
+    Disposition, MemoUse, Parser, PickleError, PickleErrorKind, PickleLimits, PickleListener,
+    PickleStep, ValueRef,
 };
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 
-type Source = Box<dyn Read + Send>;
+type ByteSource = Box<dyn Read + Send>;
 
 /// Memory limit for the values of a snapshot. Events, segments and annotations are dropped as they
 /// pass, so the limit concerns the stack frames, each of which is kept once, and the blocks that
@@ -22,8 +23,8 @@ const MEMORY_BYTES_MAX: u64 = 1 << 30;
 
 /// Reads a snapshot: opens it three times, each time from the start.
 pub(in crate::trace) struct SnapshotReader {
-    open: Box<dyn Fn() -> io::Result<Source> + Send>,
-    stage: Stage,
+    open: Box<dyn Fn() -> io::Result<ByteSource> + Send>,
+    stage: Section,
     device: Option<u64>,
     uses: Option<Arc<MemoUse>>,
     survey: Option<Survey>,
@@ -33,11 +34,11 @@ pub(in crate::trace) struct SnapshotReader {
     pub(in crate::trace) tags: Tags,
 }
 
-enum Stage {
+enum Section {
     Fresh,
     /// The next block that was live before the ring began.
     Early(usize),
-    Ring(Box<Parser<Source, Queue>>),
+    Ring(Box<Parser<ByteSource, EntryQueue>>),
     Ended,
 }
 
@@ -48,13 +49,13 @@ const RING_MARKER: &str = "recording";
 
 impl SnapshotReader {
     pub(in crate::trace) fn new(
-        open: Box<dyn Fn() -> io::Result<Source> + Send>,
+        open: Box<dyn Fn() -> io::Result<ByteSource> + Send>,
     ) -> SnapshotReader {
         let mut tags = Tags::default();
         tags.intern("");
         SnapshotReader {
             open,
-            stage: Stage::Fresh,
+            stage: Section::Fresh,
             device: None,
             uses: None,
             survey: None,
@@ -102,10 +103,10 @@ impl SnapshotReader {
             .map_err(|problem| TraceError::whole(Kind::Snapshot(problem)))
     }
 
-    fn parser<L: Listener>(&self, listener: L) -> Result<Parser<Source, L>, TraceError> {
-        let limits = Limits {
+    fn parser<L: PickleListener>(&self, listener: L) -> Result<Parser<ByteSource, L>, TraceError> {
+        let limits = PickleLimits {
             memory_bytes: MEMORY_BYTES_MAX,
-            ..Limits::default()
+            ..PickleLimits::default()
         };
         Ok(Parser::new(
             self.source()?,
@@ -115,7 +116,7 @@ impl SnapshotReader {
         ))
     }
 
-    fn source(&self) -> Result<Source, TraceError> {
+    fn source(&self) -> Result<ByteSource, TraceError> {
         (self.open)().map_err(|error| TraceError::whole(Kind::Io(error)))
     }
 
@@ -126,14 +127,14 @@ impl SnapshotReader {
         &mut self,
         configuration: &PoolConfiguration,
     ) -> Result<Option<Beginning>, TraceError> {
-        if !matches!(self.stage, Stage::Fresh) {
+        if !matches!(self.stage, Section::Fresh) {
             return Ok(None);
         }
         self.survey()?;
         let Some(survey) = &self.survey else {
             return Ok(None);
         };
-        self.stage = Stage::Early(survey.early.len());
+        self.stage = Section::Early(survey.early.len());
         Ok(Some(beginning(survey, &self.early_tags, configuration)))
     }
 
@@ -144,15 +145,15 @@ impl SnapshotReader {
                 return Ok(Some(event));
             }
             match &mut self.stage {
-                Stage::Fresh => {
+                Section::Fresh => {
                     if self.survey()?.early.is_empty() {
-                        self.stage = Stage::Early(0);
+                        self.stage = Section::Early(0);
                     } else {
-                        self.stage = Stage::Early(0);
+                        self.stage = Section::Early(0);
                         return Ok(Some(Event::Marker(EARLY_TAG.into())));
                     }
                 }
-                Stage::Early(next) => {
+                Section::Early(next) => {
                     let index = *next;
                     *next += 1;
                     let survey = self.survey()?;
@@ -167,20 +168,20 @@ impl SnapshotReader {
                         }
                         None => {
                             let ring = Ring::new(survey);
-                            let queue = Queue {
+                            let queue = EntryQueue {
                                 device: survey.summary.device as usize,
                                 entries: VecDeque::new(),
                             };
                             let parser = self.parser(queue)?;
                             self.ring = ring;
-                            self.stage = Stage::Ring(Box::new(parser));
+                            self.stage = Section::Ring(Box::new(parser));
                             if index > 0 {
                                 return Ok(Some(Event::Marker(RING_MARKER.into())));
                             }
                         }
                     }
                 }
-                Stage::Ring(parser) => {
+                Section::Ring(parser) => {
                     while let Some(entry) = parser.listener().entries.pop_front() {
                         self.ring.translate(&entry, &mut self.tags);
                     }
@@ -188,14 +189,14 @@ impl SnapshotReader {
                         self.end_ring()?;
                     }
                 }
-                Stage::Ended => return Ok(None),
+                Section::Ended => return Ok(None),
             }
         }
     }
 
     /// Processes events that the listener did not see, and frees that were only requested.
     fn end_ring(&mut self) -> Result<(), TraceError> {
-        if let Stage::Ring(mut parser) = std::mem::replace(&mut self.stage, Stage::Ended) {
+        if let Section::Ring(mut parser) = std::mem::replace(&mut self.stage, Section::Ended) {
             let wanted = parser.listener().device;
             let document = parser.finish().map_err(pickle_error)?;
             for (device, view) in rest_of_events(&document) {
@@ -212,7 +213,7 @@ impl SnapshotReader {
 }
 
 /// Entries in the order of parsing.
-struct Queue {
+struct EntryQueue {
     device: usize,
     entries: VecDeque<QueuedEntry>,
 }
@@ -224,7 +225,7 @@ struct QueuedEntry {
 }
 
 impl QueuedEntry {
-    fn read(view: View<'_>) -> Result<QueuedEntry, String> {
+    fn read(view: ValueRef<'_>) -> Result<QueuedEntry, String> {
         let entry = Entry::read(view)?;
         let allocates = entry.action == Action::Allocate;
         Ok(QueuedEntry {
@@ -243,8 +244,8 @@ impl QueuedEntry {
     }
 }
 
-impl Listener for Queue {
-    fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String> {
+impl PickleListener for EntryQueue {
+    fn item(&mut self, path: &[PickleStep<'_>], item: ValueRef<'_>) -> Result<Disposition, String> {
         match part_of(path) {
             Part::Event(device) if device == self.device => {
                 self.entries.push_back(QueuedEntry::read(item)?);

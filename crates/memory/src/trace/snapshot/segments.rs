@@ -1,7 +1,7 @@
 //! The segments, blocks and settings of a snapshot.
 
 use super::entry::{number, tag};
-use sottovoce_formats::pickle::View;
+use sottovoce_formats::pickle::ValueRef;
 
 /// A segment at the end of the recording.
 #[derive(Clone, Debug)]
@@ -12,12 +12,12 @@ pub(super) struct Segment {
     pub(super) stream: u64,
     pub(super) small: bool,
     pub(super) expandable: bool,
-    pub(super) blocks: Vec<Block>,
+    pub(super) blocks: Vec<SegmentBlock>,
 }
 
 /// A block in use, or waiting for other streams.
 #[derive(Clone, Debug)]
-pub(super) struct Block {
+pub(super) struct SegmentBlock {
     pub(super) address: u64,
     pub(super) bytes: u64,
     pub(super) requested_bytes: u64,
@@ -30,7 +30,7 @@ pub(super) struct Block {
 ///
 /// # Errors
 /// If there is no list of them.
-pub(super) fn list(root: View<'_>) -> Result<impl Iterator<Item = View<'_>>, String> {
+pub(super) fn list(root: ValueRef<'_>) -> Result<impl Iterator<Item = ValueRef<'_>>, String> {
     // The result of `torch.cuda.memory_snapshot()` is the bare list of segments.
     let list = root.entry("segments").unwrap_or(root);
     list.items().ok_or_else(|| {
@@ -42,7 +42,7 @@ pub(super) fn list(root: View<'_>) -> Result<impl Iterator<Item = View<'_>>, Str
 ///
 /// # Errors
 /// A description of what is missing or inconsistent.
-pub(super) fn segment(view: View<'_>) -> Result<Segment, String> {
+pub(super) fn segment(view: ValueRef<'_>) -> Result<Segment, String> {
     let problem = |problem: String| format!("a segment is malformed: {problem}");
     let address = number(view, "address").map_err(problem)?;
     let bytes = number(view, "total_size").map_err(problem)?;
@@ -54,7 +54,7 @@ pub(super) fn segment(view: View<'_>) -> Result<Segment, String> {
     let mut next_address = address;
     for block in view
         .entry("blocks")
-        .and_then(View::items)
+        .and_then(ValueRef::items)
         .into_iter()
         .flatten()
     {
@@ -67,10 +67,10 @@ pub(super) fn segment(view: View<'_>) -> Result<Segment, String> {
                 "its block at {block_address} lies outside of it"
             )));
         }
-        let state = block.entry("state").and_then(View::text).unwrap_or("");
+        let state = block.entry("state").and_then(ValueRef::text).unwrap_or("");
         if state.starts_with("active") {
             let requested = number(block, "requested_size").unwrap_or(bytes);
-            blocks.push(Block {
+            blocks.push(SegmentBlock {
                 address: block_address,
                 bytes,
                 requested_bytes: requested.min(bytes),
@@ -85,22 +85,22 @@ pub(super) fn segment(view: View<'_>) -> Result<Segment, String> {
         address,
         bytes,
         stream: number(view, "stream").unwrap_or(0),
-        small: view.entry("segment_type").and_then(View::text) == Some("small"),
+        small: view.entry("segment_type").and_then(ValueRef::text) == Some("small"),
         expandable: view
             .entry("is_expandable")
-            .and_then(View::boolean)
+            .and_then(ValueRef::boolean)
             .unwrap_or(false),
         blocks,
     })
 }
 
 /// The allocator's settings in PyTorch's syntax; empty for the defaults.
-pub(super) fn configuration(root: View<'_>) -> String {
+pub(super) fn configuration(root: ValueRef<'_>) -> String {
     let Some(settings) = root.entry("allocator_settings") else {
         return String::new();
     };
     for name in ["PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"] {
-        if let Some(text) = settings.entry(name).and_then(View::text)
+        if let Some(text) = settings.entry(name).and_then(ValueRef::text)
             && !text.is_empty()
         {
             return text.to_owned();
@@ -110,26 +110,26 @@ pub(super) fn configuration(root: View<'_>) -> String {
     let mut options = Vec::new();
     if settings
         .entry("expandable_segments")
-        .and_then(View::boolean)
+        .and_then(ValueRef::boolean)
         == Some(true)
     {
         options.push("expandable_segments:True".to_owned());
     }
-    if let Some(bytes) = settings.entry("max_split_size").and_then(View::integer)
+    if let Some(bytes) = settings.entry("max_split_size").and_then(ValueRef::integer)
         && bytes > 0
     {
         options.push(format!("max_split_size_mb:{}", bytes >> 20));
     }
     if let Some(threshold) = settings
         .entry("garbage_collection_threshold")
-        .and_then(View::float)
+        .and_then(ValueRef::float)
         && threshold > 0.0
     {
         options.push(format!("garbage_collection_threshold:{threshold}"));
     }
     let divisions: Vec<(u64, u64)> = settings
         .entry("roundup_power2_divisions")
-        .and_then(View::entries)
+        .and_then(ValueRef::entries)
         .into_iter()
         .flatten()
         .filter_map(|(key, value)| Some((key.text()?.parse().ok()?, value.unsigned()?)))

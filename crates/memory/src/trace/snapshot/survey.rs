@@ -4,7 +4,7 @@ use super::entry::{Action, Entry, tag};
 use super::ranges::{Range, RangeSet};
 use super::segments::{self, Segment, segment};
 use serde::Serialize;
-use sottovoce_formats::pickle::{Disposition, Document, Listener, Step, View};
+use sottovoce_formats::pickle::{Disposition, Document, PickleListener, PickleStep, ValueRef};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Contents of a snapshot beside its events. All sizes are in bytes.
@@ -137,7 +137,7 @@ struct FreedEarly {
 const STARTS_MAX: usize = 1 << 17;
 
 impl DeviceSurvey {
-    fn follow(&mut self, view: View<'_>) -> Result<(), String> {
+    fn follow(&mut self, view: ValueRef<'_>) -> Result<(), String> {
         let entry = Entry::read(view)?;
         self.entries += 1;
         match entry.action {
@@ -216,12 +216,12 @@ pub(super) enum Part {
 }
 
 /// Classification of the items of the list at `path`.
-pub(super) fn part_of(path: &[Step<'_>]) -> Part {
+pub(super) fn part_of(path: &[PickleStep<'_>]) -> Part {
     match path {
-        [Step::Key("device_traces"), Step::Index(device)] => Part::Event(*device),
-        [] | [Step::Key("segments")] => Part::Segment,
-        [Step::Key("device_traces")] => Part::Structure,
-        [Step::Key(_)] => Part::Unused,
+        [PickleStep::Key("device_traces"), PickleStep::Index(device)] => Part::Event(*device),
+        [] | [PickleStep::Key("segments")] => Part::Segment,
+        [PickleStep::Key("device_traces")] => Part::Structure,
+        [PickleStep::Key(_)] => Part::Unused,
         _ => Part::Structure,
     }
 }
@@ -241,8 +241,8 @@ impl Surveyor {
     }
 }
 
-impl Listener for Surveyor {
-    fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String> {
+impl PickleListener for Surveyor {
+    fn item(&mut self, path: &[PickleStep<'_>], item: ValueRef<'_>) -> Result<Disposition, String> {
         match part_of(path) {
             Part::Event(device) => {
                 self.device(device)?.follow(item)?;
@@ -256,11 +256,11 @@ impl Listener for Surveyor {
 }
 
 /// Events that the listener did not see, by device.
-pub(super) fn rest_of_events(document: &Document) -> impl Iterator<Item = (usize, View<'_>)> {
+pub(super) fn rest_of_events(document: &Document) -> impl Iterator<Item = (usize, ValueRef<'_>)> {
     let devices = document
         .root()
         .entry("device_traces")
-        .and_then(View::items)
+        .and_then(ValueRef::items)
         .into_iter()
         .flatten()
         .enumerate();

@@ -10,7 +10,7 @@ use super::WriteError;
 use crate::driver::{Note, Noted, Notes, SimulatedDriver};
 use crate::pool::{Pool, PoolBlock, PoolConfiguration};
 use crate::trace::{Event, Reader};
-use sottovoce_formats::pickle::Writer;
+use sottovoce_formats::pickle::PickleWriter;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
@@ -26,7 +26,7 @@ pub(super) fn write(reader: &mut Reader, sink: impl Write) -> Result<u64, WriteE
     let mut recorder = Recorder {
         pool: Pool::new(Box::new(driver), PoolConfiguration::default()),
         notes,
-        writer: Writer::new(sink)?,
+        writer: PickleWriter::new(sink)?,
         live: HashMap::new(),
         segments: BTreeMap::new(),
         metadata: String::new(),
@@ -64,7 +64,7 @@ pub(super) fn write(reader: &mut Reader, sink: impl Write) -> Result<u64, WriteE
 struct Recorder<W: Write> {
     pool: Pool,
     notes: Notes,
-    writer: Writer<W>,
+    writer: PickleWriter<W>,
     live: HashMap<u64, LiveBlock>,
     /// Address → (bytes, stream).
     segments: BTreeMap<u64, (u64, u64)>,
@@ -191,7 +191,7 @@ impl<W: Write> Recorder<W> {
     }
 }
 
-fn write_frames(writer: &mut Writer<impl Write>, tag: &str) -> io::Result<()> {
+fn write_frames(writer: &mut PickleWriter<impl Write>, tag: &str) -> io::Result<()> {
     writer.text("frames")?;
     writer.begin_list()?;
     if !tag.is_empty() {
@@ -207,7 +207,7 @@ fn write_frames(writer: &mut Writer<impl Write>, tag: &str) -> io::Result<()> {
     writer.end()
 }
 
-fn write_settings(writer: &mut Writer<impl Write>) -> io::Result<()> {
+fn write_settings(writer: &mut PickleWriter<impl Write>) -> io::Result<()> {
     writer.text("allocator_settings")?;
     writer.begin_dictionary()?;
     writer.text("PYTORCH_CUDA_ALLOC_CONF")?;
@@ -231,7 +231,7 @@ struct Segment {
 impl Segment {
     fn write(
         &self,
-        writer: &mut Writer<impl Write>,
+        writer: &mut PickleWriter<impl Write>,
         blocks: &BTreeMap<u64, LiveBlock>,
     ) -> io::Result<()> {
         let allocated: u64 = blocks.values().map(|live| live.block.size).sum();
@@ -284,7 +284,7 @@ impl Segment {
     }
 }
 
-fn write_free_block(writer: &mut Writer<impl Write>, start: u64, end: u64) -> io::Result<()> {
+fn write_free_block(writer: &mut PickleWriter<impl Write>, start: u64, end: u64) -> io::Result<()> {
     if start < end {
         write_block(writer, start, end - start, 0, "inactive", "")?;
     }
@@ -292,7 +292,7 @@ fn write_free_block(writer: &mut Writer<impl Write>, start: u64, end: u64) -> io
 }
 
 fn write_block(
-    writer: &mut Writer<impl Write>,
+    writer: &mut PickleWriter<impl Write>,
     address: u64,
     bytes: u64,
     requested_bytes: u64,

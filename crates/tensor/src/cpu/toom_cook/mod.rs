@@ -11,7 +11,7 @@
 mod transform;
 
 use super::gemm::{self, Epilogue};
-use super::gemm_f32::{self, F32Kernel, Panels, Rows};
+use super::gemm_f32::{self, F32Kernel, PanelsF32, RowsF32};
 use super::instruction_set::InstructionSet;
 use super::maths;
 use super::shared_output::SharedOutput;
@@ -44,9 +44,9 @@ pub(crate) fn applies(time: usize, layer: &Conv1d) -> bool {
 /// Floats of scratch.
 pub(crate) fn scratch(threads: &Threads, layer: &Conv1d) -> usize {
     match layer.kernel {
-        3 => Layout::of(threads, layer, &SIX_BY_THREE).total(),
-        7 => Layout::of(threads, layer, &SIX_BY_SEVEN).total(),
-        _ => Layout::of(threads, layer, &SIX_BY_SIX).total(),
+        3 => TileLayout::of(threads, layer, &SIX_BY_THREE).total(),
+        7 => TileLayout::of(threads, layer, &SIX_BY_SEVEN).total(),
+        _ => TileLayout::of(threads, layer, &SIX_BY_SIX).total(),
     }
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn conv1d(
     }
 }
 
-struct Layout {
+struct TileLayout {
     workers: usize,
     /// Parts of the filter.
     parts: usize,
@@ -81,12 +81,12 @@ struct Layout {
     task: usize,
 }
 
-impl Layout {
+impl TileLayout {
     fn of<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
         threads: &Threads,
         layer: &Conv1d,
         _: &Transform<OUTPUTS, TAPS, POINTS>,
-    ) -> Layout {
+    ) -> TileLayout {
         let (inputs, outputs) = (layer.inputs(), layer.weight.rows());
         let wide = outputs.next_multiple_of(LANES);
         let parts = layer.kernel.div_ceil(TAPS);
@@ -102,7 +102,7 @@ impl Layout {
         let values = POINTS * padded_len(windows, inputs);
         let sums = POINTS * padded_len(tiles, wide);
         let task = inputs + padded_len(rows, inputs) + values + sums + OUTPUTS * wide;
-        Layout {
+        TileLayout {
             workers: threads.count(),
             parts,
             tiles,
@@ -135,7 +135,7 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
     scratch: &mut [f32],
 ) {
     let set = InstructionSet::best();
-    let layout = Layout::of(threads, layer, transform);
+    let layout = TileLayout::of(threads, layer, transform);
     let (weights, tasks) = scratch[..layout.total()].split_at_mut(layout.points * layout.point);
     let buffers = SharedOutput::of(ViewMut::new(tasks, layout.workers, layout.task));
 
@@ -186,7 +186,7 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
         let (rows, stride) = gather(x, layer, options.snake, start, needed, gathered);
         transform_windows(transform, rows, stride, inputs, windows, values);
         for point in 0..POINTS {
-            let left = Rows {
+            let left = RowsF32 {
                 data: &values[point * padded_len(windows, inputs)..][..windows * inputs],
                 count: tiles,
                 stride: inputs,
@@ -194,7 +194,7 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
                 segment_len: layout.parts * inputs,
                 segment_stride: 0,
             };
-            let right = Panels::Packed {
+            let right = PanelsF32::Packed {
                 data: &weights[point * layout.point..][..layout.point],
                 outputs: wide,
             };

@@ -1,7 +1,7 @@
 //! Capture of a queue's work into graphs, and their replay.
 
 use super::queue::Stream;
-use super::{Failure, Library, need};
+use super::{CallFailure, Library, need};
 use std::ffi::{c_uint, c_ulonglong, c_void};
 
 /// `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`: calls that cannot be captured are refused in this thread
@@ -35,7 +35,7 @@ impl Library {
     }
 
     /// Begins to capture a queue's work.
-    pub(in crate::driver::cuda) fn begin_capture(&self, stream: Stream) -> Result<(), Failure> {
+    pub(in crate::driver::cuda) fn begin_capture(&self, stream: Stream) -> Result<(), CallFailure> {
         // SAFETY: the handle came from the library.
         let status = unsafe { (need(self.graphs)?.begin)(stream.pointer(), THREAD_LOCAL) };
         self.check("cuStreamBeginCapture", status)
@@ -45,7 +45,7 @@ impl Library {
     pub(in crate::driver::cuda) fn end_capture(
         &self,
         stream: Stream,
-    ) -> Result<CapturedGraph, Failure> {
+    ) -> Result<CapturedGraph, CallFailure> {
         let mut graph = std::ptr::null_mut();
         // SAFETY: the handle came from the library, and the pointer is valid for the call.
         let status = unsafe { (need(self.graphs)?.end)(stream.pointer(), &mut graph) };
@@ -57,7 +57,7 @@ impl Library {
     pub(in crate::driver::cuda) fn node_count(
         &self,
         graph: CapturedGraph,
-    ) -> Result<usize, Failure> {
+    ) -> Result<usize, CallFailure> {
         let mut count = 0;
         let graphs = need(self.graphs)?;
         // SAFETY: the handle came from the library; with a null array the call only counts nodes.
@@ -69,7 +69,7 @@ impl Library {
     pub(in crate::driver::cuda) fn instantiate(
         &self,
         graph: CapturedGraph,
-    ) -> Result<ExecutableGraph, Failure> {
+    ) -> Result<ExecutableGraph, CallFailure> {
         let mut executable = std::ptr::null_mut();
         // SAFETY: the handle came from the library, and the pointer is valid for the call.
         let status = unsafe { (need(self.graphs)?.instantiate)(&mut executable, graph.0, 0) };
@@ -82,7 +82,7 @@ impl Library {
         &self,
         stream: Stream,
         graph: ExecutableGraph,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         // SAFETY: both handles came from the library; the graph's creator keeps the memory that its
         // nodes use.
         let status = unsafe { (need(self.graphs)?.launch)(graph.0, stream.pointer()) };
@@ -92,7 +92,7 @@ impl Library {
     pub(in crate::driver::cuda) fn destroy_graph(
         &self,
         graph: CapturedGraph,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         // SAFETY: the handle came from the library, and its owner releases it.
         let status = unsafe { (need(self.graphs)?.destroy)(graph.0) };
         self.check("cuGraphDestroy", status)
@@ -101,7 +101,7 @@ impl Library {
     pub(in crate::driver::cuda) fn destroy_executable(
         &self,
         graph: ExecutableGraph,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         // SAFETY: the handle came from the library, and its owner releases it.
         let status = unsafe { (need(self.graphs)?.destroy_executable)(graph.0) };
         self.check("cuGraphExecDestroy", status)

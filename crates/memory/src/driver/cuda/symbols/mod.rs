@@ -54,7 +54,7 @@ pub(super) fn is_fault(status: Status) -> bool {
 
 /// A call that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct CallFailure {
     pub call: &'static str,
     pub status: Status,
     pub message: String,
@@ -168,7 +168,7 @@ pub(super) struct Library {
 struct History {
     calls: AtomicU64,
     /// The first sticky error.
-    fault: OnceLock<Failure>,
+    fault: OnceLock<CallFailure>,
 }
 
 impl Library {
@@ -199,33 +199,33 @@ impl Library {
     }
 
     /// The sticky error, if there was one.
-    pub(super) fn fault(&self) -> Option<&Failure> {
+    pub(super) fn fault(&self) -> Option<&CallFailure> {
         self.history.fault.get()
     }
 
     /// The newest CUDA version that the driver supports: 1000 × major + 10 × minor.
-    pub(super) fn driver_version(&self) -> Result<c_int, Failure> {
+    pub(super) fn driver_version(&self) -> Result<c_int, CallFailure> {
         let mut version = 0;
         // SAFETY: the pointer is valid for the call.
         let status = unsafe { (self.basic.driver_version)(&mut version) };
         self.check("cuDriverGetVersion", status).map(|()| version)
     }
 
-    pub(super) fn device_count(&self) -> Result<c_int, Failure> {
+    pub(super) fn device_count(&self) -> Result<c_int, CallFailure> {
         let mut count = 0;
         // SAFETY: the pointer is valid for the call.
         let status = unsafe { (self.basic.device_count)(&mut count) };
         self.check("cuDeviceGetCount", status).map(|()| count)
     }
 
-    pub(super) fn device(&self, ordinal: c_int) -> Result<c_int, Failure> {
+    pub(super) fn device(&self, ordinal: c_int) -> Result<c_int, CallFailure> {
         let mut device = 0;
         // SAFETY: the pointer is valid for the call.
         let status = unsafe { (self.basic.device)(&mut device, ordinal) };
         self.check("cuDeviceGet", status).map(|()| device)
     }
 
-    pub(super) fn device_name(&self, device: c_int) -> Result<String, Failure> {
+    pub(super) fn device_name(&self, device: c_int) -> Result<String, CallFailure> {
         let mut name = [0; 256];
         // SAFETY: the library writes no more bytes than the array's length that it is given,
         // including a terminating zero.
@@ -241,14 +241,14 @@ impl Library {
         &self,
         attribute: c_int,
         device: c_int,
-    ) -> Result<c_int, Failure> {
+    ) -> Result<c_int, CallFailure> {
         let mut value = 0;
         // SAFETY: the pointer is valid for the call.
         let status = unsafe { (self.basic.device_attribute)(&mut value, attribute, device) };
         self.check("cuDeviceGetAttribute", status).map(|()| value)
     }
 
-    pub(super) fn device_total_memory(&self, device: c_int) -> Result<u64, Failure> {
+    pub(super) fn device_total_memory(&self, device: c_int) -> Result<u64, CallFailure> {
         let mut bytes = 0;
         // SAFETY: the pointer is valid for the call.
         let status = unsafe { (self.basic.device_total_memory)(&mut bytes, device) };
@@ -257,7 +257,7 @@ impl Library {
     }
 
     /// Retains a device's primary context; [`Library::release_context`] undoes it.
-    pub(super) fn retain_context(&self, device: c_int) -> Result<Context, Failure> {
+    pub(super) fn retain_context(&self, device: c_int) -> Result<Context, CallFailure> {
         let mut pointer = std::ptr::null_mut();
         // SAFETY: the pointer is valid for the call.
         let status = unsafe { (self.basic.retain_context)(&mut pointer, device) };
@@ -268,7 +268,7 @@ impl Library {
             })
     }
 
-    pub(super) fn release_context(&self, context: &Context) -> Result<(), Failure> {
+    pub(super) fn release_context(&self, context: &Context) -> Result<(), CallFailure> {
         // SAFETY: the function takes no pointer.
         let status = unsafe { (self.basic.release_context)(context.ordinal) };
         self.check("cuDevicePrimaryCtxRelease", status)
@@ -288,7 +288,7 @@ impl Library {
     }
 
     /// Whether any user holds the device's primary context.
-    pub(super) fn is_active(&self, device: c_int) -> Result<bool, Failure> {
+    pub(super) fn is_active(&self, device: c_int) -> Result<bool, CallFailure> {
         let (mut flags, mut active) = (0, 0);
         // SAFETY: the pointers are valid for the call.
         let status = unsafe { (self.basic.context_state)(device, &mut flags, &mut active) };
@@ -297,14 +297,14 @@ impl Library {
     }
 
     /// Sets a limit of this thread's context. The library rounds it up to the device's minimum.
-    pub(super) fn set_limit(&self, limit: c_uint, value: u64) -> Result<(), Failure> {
+    pub(super) fn set_limit(&self, limit: c_uint, value: u64) -> Result<(), CallFailure> {
         // SAFETY: the function takes no pointer.
         let status = unsafe { (self.basic.set_limit)(limit, value as usize) };
         self.check("cuCtxSetLimit", status)
     }
 
     /// A limit of this thread's context.
-    pub(super) fn limit(&self, limit: c_uint) -> Result<u64, Failure> {
+    pub(super) fn limit(&self, limit: c_uint) -> Result<u64, CallFailure> {
         let mut value = 0;
         // SAFETY: the pointer is valid for the call.
         let status = unsafe { (self.basic.limit)(&mut value, limit) };
@@ -312,7 +312,7 @@ impl Library {
     }
 
     /// Copies to the device and waits for the copy.
-    pub(super) fn write(&self, to: u64, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn write(&self, to: u64, bytes: &[u8]) -> Result<(), CallFailure> {
         // SAFETY: the bytes outlive the call, which returns after the copy; the caller's books hold
         // the addresses.
         let status = unsafe { (self.basic.write)(to, bytes.as_ptr().cast(), bytes.len()) };
@@ -320,28 +320,28 @@ impl Library {
     }
 
     /// Copies from the device and waits for the copy.
-    pub(super) fn read(&self, from: u64, bytes: &mut [u8]) -> Result<(), Failure> {
+    pub(super) fn read(&self, from: u64, bytes: &mut [u8]) -> Result<(), CallFailure> {
         // SAFETY: as above.
         let status = unsafe { (self.basic.read)(bytes.as_mut_ptr().cast(), from, bytes.len()) };
         self.check("cuMemcpyDtoH", status)
     }
 
     /// Makes the context current in this thread, as the memory functions require.
-    pub(super) fn enter(&self, context: &Context) -> Result<(), Failure> {
+    pub(super) fn enter(&self, context: &Context) -> Result<(), CallFailure> {
         // SAFETY: the context was retained and lives until its owner releases it.
         let status = unsafe { (self.basic.set_context)(context.pointer) };
         self.check("cuCtxSetCurrent", status)
     }
 
     /// Waits for all work in this thread's context.
-    pub(super) fn synchronize(&self) -> Result<(), Failure> {
+    pub(super) fn synchronize(&self) -> Result<(), CallFailure> {
         // SAFETY: the function takes no pointer.
         let status = unsafe { (self.basic.synchronize)() };
         self.check("cuCtxSynchronize", status)
     }
 
     /// Free and total bytes of the device of this thread's context.
-    pub(super) fn memory(&self) -> Result<(u64, u64), Failure> {
+    pub(super) fn memory(&self) -> Result<(u64, u64), CallFailure> {
         let (mut free, mut total) = (0, 0);
         // SAFETY: the pointers are valid for the call.
         let status = unsafe { (self.basic.memory)(&mut free, &mut total) };
@@ -349,26 +349,26 @@ impl Library {
             .map(|()| (free as u64, total as u64))
     }
 
-    pub(super) fn allocate(&self, bytes: u64) -> Result<u64, Failure> {
+    pub(super) fn allocate(&self, bytes: u64) -> Result<u64, CallFailure> {
         let mut address = 0;
         // SAFETY: the pointer is valid for the call.
         let status = unsafe { (self.basic.allocate)(&mut address, bytes as usize) };
         self.check("cuMemAlloc", status).map(|()| address)
     }
 
-    pub(super) fn free(&self, address: u64) -> Result<(), Failure> {
+    pub(super) fn free(&self, address: u64) -> Result<(), CallFailure> {
         // SAFETY: the library refuses addresses that it did not allocate; by the caller's books, no
         // kernel uses the memory.
         let status = unsafe { (self.basic.free)(address) };
         self.check("cuMemFree", status)
     }
 
-    fn check(&self, call: &'static str, status: Status) -> Result<(), Failure> {
+    fn check(&self, call: &'static str, status: Status) -> Result<(), CallFailure> {
         self.history.calls.fetch_add(1, Ordering::Relaxed);
         if status == 0 {
             return Ok(());
         }
-        let failure = Failure {
+        let failure = CallFailure {
             call,
             status,
             message: self.error_text(status),
@@ -380,7 +380,7 @@ impl Library {
     }
 
     /// Converts a query's status: complete, or still under way.
-    fn check_done(&self, call: &'static str, status: Status) -> Result<bool, Failure> {
+    fn check_done(&self, call: &'static str, status: Status) -> Result<bool, CallFailure> {
         match status {
             NOT_READY => {
                 self.history.calls.fetch_add(1, Ordering::Relaxed);
@@ -405,8 +405,8 @@ impl Library {
 }
 
 /// A group of functions that the caller needs.
-fn need<T: Copy>(group: Group<T>) -> Result<T, Failure> {
-    group.map_err(|symbol| Failure {
+fn need<T: Copy>(group: Group<T>) -> Result<T, CallFailure> {
+    group.map_err(|symbol| CallFailure {
         call: symbol,
         status: 0,
         message: "the driver's library lacks it; install a newer driver".to_owned(),

@@ -1,7 +1,7 @@
 //! Modules, functions, launches.
 
 use super::queue::Stream;
-use super::{Failure, Library, need};
+use super::{CallFailure, Library, need};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
 /// `CU_JIT_ERROR_LOG_BUFFER` and its size.
@@ -59,7 +59,7 @@ impl Library {
     pub(in crate::driver::cuda) unsafe fn load_module(
         &self,
         image: &[u8],
-    ) -> Result<Module, Failure> {
+    ) -> Result<Module, CallFailure> {
         let mut module = std::ptr::null_mut();
         let mut log = [0_u8; LOG_BYTES];
         let options = [ERROR_LOG, ERROR_LOG_BYTES];
@@ -89,7 +89,7 @@ impl Library {
             })
     }
 
-    pub(in crate::driver::cuda) fn unload_module(&self, module: Module) -> Result<(), Failure> {
+    pub(in crate::driver::cuda) fn unload_module(&self, module: Module) -> Result<(), CallFailure> {
         // SAFETY: the handle came from the library, and its owner releases it.
         let status = unsafe { (need(self.modules)?.unload)(module.0) };
         self.check("cuModuleUnload", status)
@@ -99,7 +99,7 @@ impl Library {
         &self,
         module: Module,
         name: &CStr,
-    ) -> Result<Function, Failure> {
+    ) -> Result<Function, CallFailure> {
         let mut function = std::ptr::null_mut();
         let modules = need(self.modules)?;
         // SAFETY: the handle came from the library, and the pointers are valid for the call.
@@ -114,7 +114,7 @@ impl Library {
         &self,
         function: Function,
         index: usize,
-    ) -> Option<Result<usize, Failure>> {
+    ) -> Option<Result<usize, CallFailure>> {
         let parameters = self.parameters.ok()?;
         let (mut offset, mut bytes) = (0, 0);
         // SAFETY: the handle came from the library, and the pointers are valid for the call.
@@ -127,7 +127,7 @@ impl Library {
         &self,
         function: Function,
         bytes: u32,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
         // SAFETY: the handle came from the library.
         let status =
@@ -146,7 +146,7 @@ impl Library {
         function: Function,
         extent: &Extent,
         parameters: &[*const c_void],
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         let ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]) = (extent.grid, extent.block);
         let modules = need(self.modules)?;
         // SAFETY: the handles came from the library; the caller vouches for the parameters.

@@ -1,6 +1,6 @@
 //! Queues (streams), events, copies on queues, pinned memory.
 
-use super::{Failure, Library, Status, need};
+use super::{CallFailure, Library, Status, need};
 use cudarc::driver::sys::CUdeviceptr;
 use std::ffi::{c_uchar, c_uint, c_void};
 
@@ -58,7 +58,7 @@ impl Library {
         self.queues.map(|_| ())
     }
 
-    pub(in crate::driver::cuda) fn create_stream(&self) -> Result<Stream, Failure> {
+    pub(in crate::driver::cuda) fn create_stream(&self) -> Result<Stream, CallFailure> {
         let mut stream = std::ptr::null_mut();
         // SAFETY: the pointer is valid for the call.
         let status = unsafe { (need(self.queues)?.create)(&mut stream, NON_BLOCKING) };
@@ -66,7 +66,10 @@ impl Library {
             .map(|()| Stream(stream))
     }
 
-    pub(in crate::driver::cuda) fn destroy_stream(&self, stream: Stream) -> Result<(), Failure> {
+    pub(in crate::driver::cuda) fn destroy_stream(
+        &self,
+        stream: Stream,
+    ) -> Result<(), CallFailure> {
         // SAFETY: the handle came from the library, and its owner releases it.
         let status = unsafe { (need(self.queues)?.destroy)(stream.0) };
         self.check("cuStreamDestroy", status)
@@ -76,14 +79,17 @@ impl Library {
     pub(in crate::driver::cuda) fn synchronize_stream(
         &self,
         stream: Stream,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         // SAFETY: the handle came from the library.
         let status = unsafe { (need(self.queues)?.synchronize)(stream.0) };
         self.check("cuStreamSynchronize", status)
     }
 
     /// Whether all work of a queue is complete.
-    pub(in crate::driver::cuda) fn is_stream_done(&self, stream: Stream) -> Result<bool, Failure> {
+    pub(in crate::driver::cuda) fn is_stream_done(
+        &self,
+        stream: Stream,
+    ) -> Result<bool, CallFailure> {
         // SAFETY: the handle came from the library.
         let status = unsafe { (need(self.queues)?.query)(stream.0) };
         self.check_done("cuStreamQuery", status)
@@ -94,20 +100,20 @@ impl Library {
         &self,
         stream: Stream,
         event: Event,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         // SAFETY: both handles came from the library.
         let status = unsafe { (need(self.queues)?.wait_event)(stream.0, event.0, 0) };
         self.check("cuStreamWaitEvent", status)
     }
 
-    pub(in crate::driver::cuda) fn create_event(&self) -> Result<Event, Failure> {
+    pub(in crate::driver::cuda) fn create_event(&self) -> Result<Event, CallFailure> {
         let mut event = std::ptr::null_mut();
         // SAFETY: the pointer is valid for the call.
         let status = unsafe { (need(self.queues)?.create_event)(&mut event, NO_TIMING) };
         self.check("cuEventCreate", status).map(|()| Event(event))
     }
 
-    pub(in crate::driver::cuda) fn destroy_event(&self, event: Event) -> Result<(), Failure> {
+    pub(in crate::driver::cuda) fn destroy_event(&self, event: Event) -> Result<(), CallFailure> {
         // SAFETY: the handle came from the library, and its owner releases it.
         let status = unsafe { (need(self.queues)?.destroy_event)(event.0) };
         self.check("cuEventDestroy", status)
@@ -118,21 +124,24 @@ impl Library {
         &self,
         event: Event,
         stream: Stream,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         // SAFETY: both handles came from the library.
         let status = unsafe { (need(self.queues)?.record_event)(event.0, stream.0) };
         self.check("cuEventRecord", status)
     }
 
     /// Whether the work before an event is complete.
-    pub(in crate::driver::cuda) fn is_event_done(&self, event: Event) -> Result<bool, Failure> {
+    pub(in crate::driver::cuda) fn is_event_done(&self, event: Event) -> Result<bool, CallFailure> {
         // SAFETY: the handle came from the library.
         let status = unsafe { (need(self.queues)?.query_event)(event.0) };
         self.check_done("cuEventQuery", status)
     }
 
     /// Waits for the work before an event.
-    pub(in crate::driver::cuda) fn synchronize_event(&self, event: Event) -> Result<(), Failure> {
+    pub(in crate::driver::cuda) fn synchronize_event(
+        &self,
+        event: Event,
+    ) -> Result<(), CallFailure> {
         // SAFETY: the handle came from the library.
         let status = unsafe { (need(self.queues)?.synchronize_event)(event.0) };
         self.check("cuEventSynchronize", status)
@@ -148,7 +157,7 @@ impl Library {
         to: u64,
         from: *const u8,
         bytes: usize,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         // SAFETY: the handle came from the library; the caller keeps the bytes.
         let status: Status =
             unsafe { (need(self.queues)?.write)(to, from.cast(), bytes, stream.0) };
@@ -165,7 +174,7 @@ impl Library {
         to: *mut u8,
         from: u64,
         bytes: usize,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         // SAFETY: the handle came from the library; the caller keeps the bytes.
         let status = unsafe { (need(self.queues)?.read)(to.cast(), from, bytes, stream.0) };
         self.check("cuMemcpyDtoHAsync", status)
@@ -178,7 +187,7 @@ impl Library {
         to: u64,
         from: u64,
         bytes: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         // SAFETY: the handle came from the library; the caller's books hold the addresses.
         let status = unsafe { (need(self.queues)?.copy)(to, from, bytes as usize, stream.0) };
         self.check("cuMemcpyDtoDAsync", status)
@@ -191,7 +200,7 @@ impl Library {
         to: u64,
         byte: u8,
         bytes: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         // SAFETY: the handle came from the library; the caller's books hold the addresses.
         let status = unsafe { (need(self.queues)?.fill)(to, byte, bytes as usize, stream.0) };
         self.check("cuMemsetD8Async", status)
@@ -201,7 +210,7 @@ impl Library {
     pub(in crate::driver::cuda) fn allocate_pinned(
         &self,
         bytes: usize,
-    ) -> Result<*mut u8, Failure> {
+    ) -> Result<*mut u8, CallFailure> {
         let mut address = std::ptr::null_mut();
         // SAFETY: the pointer is valid for the call.
         let status = unsafe { (need(self.queues)?.allocate_pinned)(&mut address, bytes, 0) };
@@ -216,7 +225,7 @@ impl Library {
     pub(in crate::driver::cuda) unsafe fn free_pinned(
         &self,
         address: *mut u8,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         // SAFETY: the caller gives up the memory.
         let status = unsafe { (need(self.queues)?.free_pinned)(address.cast()) };
         self.check("cuMemFreeHost", status)

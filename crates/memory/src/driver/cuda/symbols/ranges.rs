@@ -1,6 +1,6 @@
 //! Virtual memory management.
 
-use super::{Failure, Library, need};
+use super::{CallFailure, Library, need};
 use cudarc::driver::sys::{
     CUdeviceptr, CUmemAccess_flags_enum, CUmemAccessDesc, CUmemAllocationHandleType_enum,
     CUmemAllocationProp, CUmemAllocationProp_st__bindgen_ty_1, CUmemAllocationType_enum,
@@ -33,7 +33,7 @@ impl Library {
     }
 
     /// Granularity at which memory can be created and mapped on a device.
-    pub(in crate::driver::cuda) fn granularity(&self, device: c_int) -> Result<u64, Failure> {
+    pub(in crate::driver::cuda) fn granularity(&self, device: c_int) -> Result<u64, CallFailure> {
         let mut bytes = 0;
         let properties = properties(device);
         let ranges = need(self.ranges)?;
@@ -48,7 +48,7 @@ impl Library {
         &self,
         bytes: u64,
         alignment: u64,
-    ) -> Result<u64, Failure> {
+    ) -> Result<u64, CallFailure> {
         let mut address = 0;
         let ranges = need(self.ranges)?;
         // SAFETY: the pointer is valid for the call; 0 leaves the address to the library.
@@ -61,7 +61,7 @@ impl Library {
         &self,
         address: u64,
         bytes: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         // SAFETY: the library refuses a range that it did not reserve.
         let status = unsafe { (need(self.ranges)?.release_addresses)(address, bytes as usize) };
         self.check("cuMemAddressFree", status)
@@ -71,7 +71,7 @@ impl Library {
         &self,
         bytes: u64,
         device: c_int,
-    ) -> Result<Physical, Failure> {
+    ) -> Result<Physical, CallFailure> {
         let mut handle = 0;
         let properties = properties(device);
         let ranges = need(self.ranges)?;
@@ -81,7 +81,7 @@ impl Library {
     }
 
     /// Releases the handle. The memory lives on while it is mapped.
-    pub(in crate::driver::cuda) fn release(&self, physical: &Physical) -> Result<(), Failure> {
+    pub(in crate::driver::cuda) fn release(&self, physical: &Physical) -> Result<(), CallFailure> {
         // SAFETY: the handle came from the library, which refuses one that was released.
         let status = unsafe { (need(self.ranges)?.release)(physical.0) };
         self.check("cuMemRelease", status)
@@ -92,14 +92,18 @@ impl Library {
         address: u64,
         bytes: u64,
         physical: &Physical,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         // SAFETY: the handle came from the library, which refuses addresses that are not reserved
         // or already mapped.
         let status = unsafe { (need(self.ranges)?.map)(address, bytes as usize, 0, physical.0, 0) };
         self.check("cuMemMap", status)
     }
 
-    pub(in crate::driver::cuda) fn unmap(&self, address: u64, bytes: u64) -> Result<(), Failure> {
+    pub(in crate::driver::cuda) fn unmap(
+        &self,
+        address: u64,
+        bytes: u64,
+    ) -> Result<(), CallFailure> {
         // SAFETY: the library refuses a range that is not one whole mapping; by the caller's books,
         // no kernel uses it.
         let status = unsafe { (need(self.ranges)?.unmap)(address, bytes as usize) };
@@ -112,7 +116,7 @@ impl Library {
         address: u64,
         bytes: u64,
         device: c_int,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         let access = CUmemAccessDesc {
             location: location(device),
             flags: CUmemAccess_flags_enum::CU_MEM_ACCESS_FLAGS_PROT_READWRITE,

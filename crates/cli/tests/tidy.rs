@@ -425,3 +425,37 @@ fn versions_of_libraries_stand_in_one_place() {
         }
     }
 }
+
+/// Where a library reads the clock or starts a thread, beside the engine's worker and its callers.
+const CLOCK_READERS: [&str; 2] = ["memory/src/budget.rs", "memory/src/trace/replay.rs"];
+
+#[test]
+fn what_computes_and_what_decides_has_neither_a_clock_nor_a_thread() {
+    let calls = [
+        "Instant::now",
+        "SystemTime::now",
+        "thread::spawn",
+        "thread::sleep",
+        "thread::Builder",
+    ];
+    let crates = root().join("crates");
+    let mut found = Vec::new();
+    for name in ["audio", "chatterbox", "formats", "memory", "tensor"] {
+        sources(&crates.join(name).join("src"), &["rs"], &mut found);
+    }
+    for name in ["admission", "chunking", "scheduler"] {
+        found.push(crates.join(format!("sottovoce/src/{name}.rs")));
+    }
+    for file in found {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let product = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let name = file.strip_prefix(&crates).unwrap();
+        let name = name.to_str().unwrap().replace('\\', "/");
+        let reads = calls.iter().find(|call| product.contains(**call));
+        assert_eq!(
+            reads.is_some(),
+            CLOCK_READERS.contains(&&*name),
+            "{name}: {reads:?}"
+        );
+    }
+}

@@ -1,7 +1,7 @@
 //! The memory of one device: a driver, a caching pool over it, and the owners of all bytes.
 
 use crate::block::{Block, SharedBlock};
-use crate::driver::{Address, Driver, DriverError, HostDriver, Seal, Sealed};
+use crate::driver::{ADDRESS_SPACE_BYTES, Address, Driver, DriverError, HostDriver, Seal, Sealed};
 use crate::out_of_memory::OutOfMemory;
 use crate::owner::Owner;
 use crate::pool::{Pool, PoolBlock, PoolConfiguration, PoolRefusal, PoolViolation, Refusal};
@@ -73,6 +73,12 @@ impl Drop for SplitParent {
 }
 
 impl Memory {
+    /// Memory of this process without a limit, for dry runs: nothing is written to it, so that the
+    /// system backs it with no pages.
+    pub fn untouched() -> Memory {
+        Memory::host(ADDRESS_SPACE_BYTES)
+    }
+
     /// Memory of this process, up to `capacity` bytes, with default options.
     pub fn host(capacity: u64) -> Memory {
         Memory::with_driver(

@@ -3,16 +3,13 @@
 use crate::error::Error;
 use crate::options::DeviceChoice;
 use sottovoce_memory::driver::cuda::{self, CudaContext, CudaDriver};
-use sottovoce_memory::driver::{DeviceMemory, Driver, HostDriver};
+use sottovoce_memory::driver::{ADDRESS_SPACE_BYTES, DeviceMemory, Driver, HostDriver};
 use sottovoce_memory::stats::Bytes;
 use sottovoce_memory::{Memory, PoolConfiguration};
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::cuda::{Cuda, CudaOpenError};
 use sottovoce_tensor::{Device, Threads};
 use std::sync::Arc;
-
-/// Address space, the limit when no budget is set: then only the system refuses memory.
-pub const NO_BUDGET_BYTES: u64 = 1 << 46;
 
 /// An open device and the memory in which it computes.
 pub struct Opened {
@@ -58,7 +55,7 @@ pub fn open_covered(
 ) -> Result<Opened, Error> {
     match choice {
         DeviceChoice::Cpu => {
-            let driver = HostDriver::new(budget_bytes.unwrap_or(NO_BUDGET_BYTES));
+            let driver = HostDriver::new(budget_bytes.unwrap_or(ADDRESS_SPACE_BYTES));
             let driver = cover(Box::new(driver));
             Ok(Opened {
                 choice,

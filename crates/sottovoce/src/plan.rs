@@ -13,16 +13,12 @@ use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::voice::{NetworkPlan, TokenWindows};
 use sottovoce_chatterbox::weights::{Component, WeightSource, dry};
 use sottovoce_formats::audio::pieces_bytes_max;
+use sottovoce_memory::driver::system_page_bytes;
 use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::{
     CachePrecision, Context, Device, Precision, RunTrace, SEQUENCES_MAX, Vector, Workspace,
 };
 use std::sync::Arc;
-
-/// Reservations are rounded up to whole system pages.
-pub(crate) const PAGE_BYTES: u64 = 4096;
-/// Address space of dry runs; it is not backed by memory.
-const DRY_BYTES: u64 = 1 << 46;
 
 /// Largest sizes of all runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -230,7 +226,7 @@ pub(crate) fn make_plan(
     let pages = |count: usize| (count as u64 * page).next_multiple_of(unit);
     let (stream_pages, voice_pages) = match &networks.t3 {
         Some(t3) => {
-            let store = t3.store(&dry_memory(), cache, usize::MAX);
+            let store = t3.store(&Memory::untouched(), cache, usize::MAX);
             let prefix_positions = config.t3.prefix_positions(extent.voice_tokens);
             (
                 KeyValueStore::pages_for_state(extent.positions()),
@@ -306,14 +302,9 @@ pub(crate) fn reading_bytes_max(config: &ModelConfig) -> u64 {
     reading_bytes(config, pieces_bytes_max(sample_rate) as u64)
 }
 
-/// Bytes rounded up to whole pages.
+/// Bytes rounded up to whole pages of the system, as the host's driver reserves them.
 pub(crate) fn whole_pages(bytes: u64) -> u64 {
-    bytes.next_multiple_of(PAGE_BYTES)
-}
-
-/// Memory for dry runs. Nothing is written to it, so that the system backs it with no pages.
-pub(crate) fn dry_memory() -> Memory {
-    Memory::host(DRY_BYTES)
+    bytes.next_multiple_of(system_page_bytes())
 }
 
 fn dry_networks(
@@ -369,7 +360,7 @@ fn record_t3(
     extent: &Extent,
     device: &dyn Device,
 ) -> Result<[RunTrace; 4], Error> {
-    let memory = dry_memory();
+    let memory = Memory::untouched();
     let store = t3.store(&memory, CachePrecision::F16, usize::MAX);
     let owner = Owner::new(Region::KeyValue, "dry");
     let embedding = vec![0.0; config.t3.speaker_embedding];
@@ -417,7 +408,7 @@ pub(crate) fn record(
     extent: &Extent,
     device: &dyn Device,
 ) -> Result<RunTraces, Error> {
-    let memory = dry_memory();
+    let memory = Memory::untouched();
     let owner = Owner::new(Region::KeyValue, "dry");
     let nothing = recorded(device, &mut |_| Ok(()))?;
     let [prefix, promptless_prefix, prefill, step] = match networks.t3 {

@@ -42,6 +42,7 @@ mod matrix;
 mod noise;
 mod operations;
 pub mod simulated;
+pub mod split_mix;
 mod stft;
 mod tensor;
 mod threads;

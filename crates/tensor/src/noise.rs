@@ -1,6 +1,7 @@
 //! Counter-based random numbers: the same seed, row and column give the same number in any order.
 
 use crate::cpu::maths;
+use crate::split_mix::{INCREMENT, finalise};
 
 /// Random numbers by position (SplitMix64 over seed, row and column).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,15 +59,12 @@ impl Noise {
     }
 
     fn bits(&self, row: u64, column: u64) -> u64 {
-        mix(mix(self.seed ^ row) ^ column.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        mix(mix(self.seed ^ row) ^ column.wrapping_mul(INCREMENT))
     }
 }
 
 fn mix(bits: u64) -> u64 {
-    let bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
+    finalise(bits.wrapping_add(INCREMENT))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::alignment_watch::Stop;
 use crate::config::{SamplingConfig, SamplingOrder};
+use sottovoce_tensor::split_mix::{INCREMENT, finalise};
 
 /// Magnitude of a logit that outweighs all others, as in the reference.
 const STOP_LOGIT: f32 = 32_768.0;
@@ -221,8 +222,8 @@ fn draw(scores: &[f32], place: f64) -> Option<u32> {
     last
 }
 
-/// Counter-based random numbers: draw n of a seed is SplitMix64's finaliser of seed + (n + 1) ·
-/// 0x9e3779b97f4a7c15. The state of a generator is a count.
+/// Counter-based random numbers: SplitMix64, from the first draw of a seed on. The state of a
+/// generator is a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Random {
     seed: u64,
@@ -238,10 +239,7 @@ impl Random {
     /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
         self.count += 1;
-        let mut z = (self.seed).wrapping_add(self.count.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        finalise((self.seed).wrapping_add(self.count.wrapping_mul(INCREMENT)))
     }
 
     /// A uniform number in [0, 1).

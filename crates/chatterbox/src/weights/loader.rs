@@ -4,7 +4,7 @@
 use super::convert::PackedTensor;
 use super::file::{StoredTensor, WeightFile};
 use super::mapped::MappedTensors;
-use super::place::{Deliver, Mode, unbounded};
+use super::place::{Deliver, Mode};
 use super::synthetic::Synthetic;
 use super::{Component, WeightSource, WeightsError};
 use sottovoce_memory::{Arena, Memory, Owner, Region};
@@ -155,7 +155,7 @@ impl<'a> Loader<'a> {
         precision: Precision,
     ) -> Loader<'a> {
         let mode = Mode::Measure {
-            memory: unbounded(),
+            memory: Memory::untouched(),
             arena: None,
             bytes: 0,
             list: Vec::new(),
@@ -176,7 +176,7 @@ impl<'a> Loader<'a> {
         deliver: &'a mut Deliver<'a>,
     ) -> Loader<'a> {
         let mode = Mode::Convert {
-            memory: unbounded(),
+            memory: Memory::untouched(),
             arena: None,
             deliver,
         };

@@ -190,12 +190,6 @@ impl Loader<'_> {
     }
 }
 
-/// Address space for tensors that are never touched; separate from the engine's memory, because
-/// none of it is ever resident.
-pub(super) fn unbounded() -> Memory {
-    Memory::host(1 << 46)
-}
-
 fn take_untouched(
     memory: &Memory,
     arena: &mut Option<Arena>,

@@ -1,12 +1,7 @@
 //! Random weights from a seed: every tensor exists, and each element is a function of seed, name
 //! and index.
 
-/// splitmix64's output function: every bit of the result depends on every bit of the input.
-fn mix(mut state: u64) -> u64 {
-    state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    state ^ (state >> 31)
-}
+use sottovoce_tensor::split_mix::{INCREMENT, finalise};
 
 /// The weights of one tensor.
 pub(super) struct Synthetic {
@@ -19,10 +14,11 @@ impl Synthetic {
     /// The tensor `name`, where each output sums `inputs` values: 1 for anything with a single
     /// dimension.
     pub(super) fn new(seed: u64, name: &str, dimensions: usize, inputs: usize) -> Synthetic {
-        let state = name.bytes().fold(
-            mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)),
-            |state, byte| mix(state ^ u64::from(byte)).wrapping_add(1),
-        );
+        let state = name
+            .bytes()
+            .fold(finalise(seed.wrapping_add(INCREMENT)), |state, byte| {
+                finalise(state ^ u64::from(byte)).wrapping_add(1)
+            });
         // Gains and variances are drawn around one, all other weights around zero; matrices
         // preserve the magnitude of their input.
         let is_gain = dimensions == 1
@@ -48,9 +44,10 @@ impl Synthetic {
 
     /// The element at an index.
     pub(super) fn at(&self, index: usize) -> f32 {
-        let bits = mix(self
-            .state
-            .wrapping_add((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        let bits = finalise(
+            self.state
+                .wrapping_add((index as u64).wrapping_mul(INCREMENT)),
+        );
         let unit = (bits >> 40) as f32 * (2.0 / (1u32 << 24) as f32) - 1.0;
         self.middle + unit * self.half_width
     }

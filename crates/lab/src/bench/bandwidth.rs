@@ -125,7 +125,7 @@ impl Weights {
         };
         let measuring = Workspace::measuring();
         products(&measuring)?;
-        let workspace = match measuring.recording() {
+        let workspace = match measuring.trace() {
             Some(recording) => Workspace::planned(memory, &recording, "bench")?,
             None => Workspace::pooled(memory, "bench"),
         };

@@ -11,7 +11,7 @@ use scene::{MemoryKind, Pressed, Scene};
 use serde::Serialize;
 use sottovoce::device::{self, Opened};
 use sottovoce::{Engine, EngineOptions, Error, Stream, VoiceSource};
-use sottovoce_memory::Memory;
+use sottovoce_memory::driver::system_page_bytes;
 
 /// Short, because it is spoken once per driver call, but long enough for several chunks.
 const TEXT: &str = "The kettle is on, come in.";
@@ -74,7 +74,7 @@ pub fn pressure(
         speak(&engine, &voice, TEXT, stream_options(options, 0), |_| {})
     };
     progress("pressure: the exact minimum, and one page less");
-    let page_bytes = Memory::host(0).unit_bytes();
+    let page_bytes = system_page_bytes();
     let minimum = with_budget(minimum_bytes);
     let less = with_budget(minimum_bytes.saturating_sub(page_bytes));
     let one_page_less_refused = matches!(less, Err(Error::Budget { .. }));

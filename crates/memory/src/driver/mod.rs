@@ -14,7 +14,7 @@ mod scripted;
 mod sealed;
 mod simulated;
 
-pub use host::HostDriver;
+pub use host::{ADDRESS_SPACE_BYTES, HostDriver, system_page_bytes};
 pub use layer::{Layer, Layered};
 pub use noted::{Note, Noted, Notes};
 pub use scripted::{FaultScript, Scripted};

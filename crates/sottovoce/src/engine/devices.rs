@@ -1,11 +1,12 @@
 //! Choice of the device on which an engine is loaded, and of its budget.
 
 use super::Engine;
-use crate::device::{self, NO_BUDGET_BYTES, Opened};
+use crate::device::{self, Opened};
 use crate::error::Error;
 use crate::options::{DeviceChoice, EngineOptions, OptionTable, Source};
 use crate::system_memory::SystemMemory;
 use sottovoce_memory::Memory;
+use sottovoce_memory::driver::ADDRESS_SPACE_BYTES;
 use sottovoce_memory::driver::cuda;
 use sottovoce_memory::stats::Bytes;
 
@@ -101,7 +102,7 @@ impl Engine {
             None => SystemMemory::now().budget_max_bytes(),
         };
         let budget_bytes = options.memory.or(found);
-        let memory = Memory::host(budget_bytes.unwrap_or(NO_BUDGET_BYTES));
+        let memory = Memory::host(budget_bytes.unwrap_or(ADDRESS_SPACE_BYTES));
         let options = EngineOptions {
             memory: budget_bytes,
             ..options

@@ -5,7 +5,7 @@ use super::{Engine, Handle, Shared};
 use crate::accounts::Accounts;
 use crate::admission::{Admission, AdmissionLimits};
 use crate::cache_folder::{CacheFolder, CachedWeights};
-use crate::device::{self, NO_BUDGET_BYTES};
+use crate::device;
 use crate::error::Error;
 use crate::holdings::Holdings;
 use crate::loading::{Choice, choose, default_voice, model_for};
@@ -18,6 +18,7 @@ use crate::text_filter::TextFilter;
 use crate::worker::Worker;
 use sottovoce_chatterbox::weights::WeightSource;
 use sottovoce_memory::Memory;
+use sottovoce_memory::driver::ADDRESS_SPACE_BYTES;
 use sottovoce_memory::stats::MetricsRecorder;
 use sottovoce_tensor::Device;
 use std::collections::HashMap;
@@ -69,7 +70,7 @@ impl Engine {
             ..options
         };
         let host = (!device.host_accessible())
-            .then(|| Memory::host(host_budget_bytes.unwrap_or(NO_BUDGET_BYTES)));
+            .then(|| Memory::host(host_budget_bytes.unwrap_or(ADDRESS_SPACE_BYTES)));
         let started = Instant::now();
         let Choice {
             mut plan,

@@ -2,7 +2,6 @@
 
 use super::{Pipeline, Utterance};
 use crate::error::Error;
-use crate::plan::dry_memory;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::t3::{BlockPass, KeyValueStore, T3};
 use sottovoce_memory::{Memory, Owner, Region};
@@ -21,7 +20,7 @@ pub(super) fn prior(
     }
     let owner = Owner::new(Region::KeyValue, "prior");
     let measuring = Workspace::measuring();
-    let nowhere = t3.store(&dry_memory(), CachePrecision::F16, usize::MAX);
+    let nowhere = t3.store(&Memory::untouched(), CachePrecision::F16, usize::MAX);
     t3.block_prior(&Context::new(&measuring, device), &nowhere, owner)?;
     let trace = measuring.trace().ok_or_else(|| Error::Synthesis {
         reason: "a dry run left no trace".into(),

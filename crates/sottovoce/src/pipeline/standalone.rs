@@ -1,7 +1,6 @@
 //! A model without an engine: its caller drives it step by step.
 
 use super::{Pipeline, Utterance};
-use crate::device::NO_BUDGET_BYTES;
 use crate::error::Error;
 use crate::holdings::Holdings;
 use crate::loading::{choose, default_voice, model_for};
@@ -10,6 +9,7 @@ use crate::voice::Voice;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::s3gen::Rendering;
 use sottovoce_memory::Memory;
+use sottovoce_memory::driver::ADDRESS_SPACE_BYTES;
 use sottovoce_tensor::Device;
 use std::sync::{Arc, Weak};
 
@@ -57,7 +57,7 @@ impl Standalone {
     ) -> Result<Standalone, Error> {
         let weights = model_for(source, options)?;
         let choice = choose(&weights, options, &*device)?;
-        let host = (!device.host_accessible()).then(|| Memory::host(NO_BUDGET_BYTES));
+        let host = (!device.host_accessible()).then(|| Memory::host(ADDRESS_SPACE_BYTES));
         let pipeline = Pipeline::load(
             &weights,
             &memory,

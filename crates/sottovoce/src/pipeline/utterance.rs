@@ -18,7 +18,7 @@ use sottovoce_chatterbox::vocoder::VocoderState;
 use std::collections::VecDeque;
 
 /// Separates the random numbers of successive sentences.
-pub(super) const SENTENCE_SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(super) const SENTENCE_SEED_STEP: u64 = sottovoce_tensor::split_mix::INCREMENT;
 
 /// Speech starts with one or two tokens.
 pub(crate) const START_TOKENS: usize = 2;

@@ -3,13 +3,15 @@
 
 use super::super::{ValidateOptions, stream_options};
 use super::TEXT;
-use sottovoce::device::{self, NO_BUDGET_BYTES};
+use sottovoce::device;
 use sottovoce::{
     DeviceChoice, Engine, EngineOptions, Error, SAMPLE_RATE, Source, Stream, StreamOptions,
     VoiceSource,
 };
 use sottovoce_audio::{AudioFormat, Encoder};
-use sottovoce_memory::driver::{Driver, FaultScript, Scripted, SimulatedDriver};
+use sottovoce_memory::driver::{
+    ADDRESS_SPACE_BYTES, Driver, FaultScript, Scripted, SimulatedDriver,
+};
 use sottovoce_memory::{Memory, PoolConfiguration};
 use sottovoce_tensor::Device;
 use std::sync::Arc;
@@ -87,7 +89,7 @@ impl MemoryKind {
                 })
             }
             MemoryKind::Simulated => {
-                let capacity = capacity.unwrap_or(NO_BUDGET_BYTES);
+                let capacity = capacity.unwrap_or(ADDRESS_SPACE_BYTES);
                 let driver = SimulatedDriver::new(capacity).with_bytes();
                 let script = FaultScript::clone(&driver.control());
                 prepare(&script);

@@ -13,6 +13,14 @@ use std::fs::File;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// An address space as most systems have it: a capacity that only the system limits.
+pub const ADDRESS_SPACE_BYTES: u64 = 1 << 46;
+
+/// Bytes of a page of this system.
+pub fn system_page_bytes() -> u64 {
+    pages::page_bytes()
+}
+
 /// A driver of anonymous memory of this process, up to a capacity.
 #[derive(Debug)]
 pub struct HostDriver {

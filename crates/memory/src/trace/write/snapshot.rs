@@ -7,15 +7,13 @@
 //! the trace does.
 
 use super::WriteError;
-use crate::driver::{Note, Noted, Notes, SimulatedDriver};
+use crate::driver::{ADDRESS_SPACE_BYTES, Note, Noted, Notes, SimulatedDriver};
 use crate::pool::{Pool, PoolBlock, PoolConfiguration};
 use crate::trace::{Event, Reader};
 use sottovoce_formats::pickle::PickleWriter;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
-/// The usual size of a user address space: enough for any trace.
-const ADDRESS_SPACE_BYTES: u64 = 1 << 46;
 /// Segments of this size belong to the small pool.
 const SMALL_SEGMENT_BYTES: u64 = crate::pool::sizes::SMALL_SEGMENT;
 

@@ -71,6 +71,12 @@ pub(super) fn compatible(text: &Traced) -> Traced {
             previous = character;
             continue;
         }
+        // `25ºC`: the sign of an ordinal, which is taken for that of degrees.
+        if character == 'º' && matches!(characters.peek(), Some(('C' | 'F', _))) {
+            clean.push('°', origin);
+            previous = character;
+            continue;
+        }
         if is_fraction(character) && (previous.is_ascii_digit() || is_fraction(previous)) {
             clean.push(' ', origin);
         }
@@ -227,6 +233,7 @@ mod tests {
             ("№ 5, Brand™", "No. 5, Brand"),
             ("``quoted``, `code`", "\"quoted\", `code`"),
             ("20 ℃", "20 °C"),
+            ("25ºC, 77 ºF, nº", "25°C, 77 °F, no"),
             ("1\u{fe0f}\u{20e3}", "1"),
         ] {
             assert_eq!(made(text), plain, "{text:?}");

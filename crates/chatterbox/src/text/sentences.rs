@@ -18,7 +18,8 @@ const NEVER_LAST: &[&str] = &[
     "mr", "mrs", "ms", "mx", "dr", "prof", "st", "ste", "gen", "col", "capt", "cpt", "lt", "sgt",
     "cpl", "maj", "adm", "cmdr", "rev", "hon", "gov", "sen", "rep", "pres", "fr", "mt", "ft", "vs",
     "e.g", "i.e", "eg", "ie", "cf", "viz", "approx", "ca", "al", "fig", "figs", "vol", "vols",
-    "nos", "pp", "messrs", "mme", "mlle", "univ", "dept", "tel", "incl", "excl", "esp", "v",
+    "nos", "pp", "sens", "reps", "profs", "messrs", "mme", "mlle", "univ", "dept", "tel", "incl",
+    "excl", "esp", "v",
 ];
 /// Abbreviations that may end a sentence: they do if the next word usually begins one.
 const MAYBE_LAST: &[&str] = &[
@@ -31,8 +32,9 @@ const MAYBE_LAST: &[&str] = &[
 /// Abbreviations that end no sentence before a number.
 const BEFORE_NUMBERS: &[&str] = &[
     "no", "p", "pg", "ch", "sec", "min", "max", "est", "mar", "sat", "sun", "apt", "bldg", "chap",
-    "eq", "ext", "fl", "nr", "para", "qty", "rm", "sect", "ver", "cor", "deut", "eph", "ezek",
-    "heb", "isa", "jer", "matt", "pet", "phil", "ps", "rom", "thess", "tim",
+    "eq", "ext", "fl", "op", "ed", "c", "wt", "art", "cl", "wk", "ep", "lvl", "nr", "para", "qty",
+    "rm", "sect", "ver", "cor", "deut", "eph", "ezek", "heb", "isa", "jer", "matt", "pet", "phil",
+    "ps", "rom", "thess", "tim",
 ];
 /// Words that begin sentences far more often than they are capitalised within one.
 const BEGINNERS: &[&str] = &[
@@ -373,6 +375,10 @@ mod tests {
                     "The first sentence is here.",
                     "And here stands the second one!",
                 ],
+            ),
+            (
+                "They heard the symphony in D minor, Op. 125, finished c. 1824 in Vienna.",
+                vec!["They heard the symphony in D minor, Op. 125, finished c. 1824 in Vienna."],
             ),
             (
                 "Dr. Smith met Mr. J. Doe at 3.5 km.",

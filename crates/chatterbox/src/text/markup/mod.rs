@@ -326,7 +326,8 @@ impl<'s> Reader<'s, '_> {
         }
         let start = self.at + (line.len() - line.trim_start().len());
         let mut skipped = 0;
-        while body.starts_with('>') {
+        // `>= 5` is no quotation.
+        while body.starts_with('>') && !body.starts_with(">=") {
             let rest = body[1..].trim_start();
             skipped += body.len() - rest.len();
             body = rest;
@@ -554,7 +555,9 @@ impl<'s> Reader<'s, '_> {
             return true;
         }
         if inner.starts_with('^') || is_citation(&self.source[..self.at], inner) {
-            return self.skip(length);
+            // `[^1]: the note`
+            let note = inner.starts_with('^') && rest[length..].starts_with(':');
+            return self.skip(length + usize::from(note));
         }
         if rest[length..].starts_with(['(', '[']) && self.link(0) {
             return true;
@@ -665,7 +668,9 @@ fn is_citation(before: &str, inner: &str) -> bool {
     let marked = before.ends_with(['.', ',', ';', ':', '!', '?', '"', '”', '’', ']']);
     // `x.y[0]`: a member of something.
     let spaced = before[..before.len() - word].ends_with(char::is_whitespace);
-    numbers && (marked || (word > NAME_LETTERS_MAX && spaced))
+    // `realms.[b]`
+    let letter = inner.len() == 1 && inner.starts_with(|c: char| c.is_ascii_lowercase());
+    (numbers || (letter && marked)) && (marked || (word > NAME_LETTERS_MAX && spaced))
 }
 
 /// Longest name between `<|` and `|>`.
@@ -676,7 +681,9 @@ const TARGET_BYTES_MAX: usize = 2000;
 
 /// Length of a list marker with the space after it, and of a check box.
 fn bullet(line: &str) -> Option<usize> {
-    let rest = line.strip_prefix(['-', '*', '+', '•', '‣', '◦', '▪', '●'])?;
+    let rest = line.strip_prefix([
+        '-', '*', '+', '•', '‣', '◦', '▪', '●', '☐', '☑', '☒', '✓', '✔', '➤', '►',
+    ])?;
     let body = rest.trim_start();
     if body.len() == rest.len() {
         return None;

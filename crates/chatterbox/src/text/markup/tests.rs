@@ -47,6 +47,11 @@ fn markup_is_not_read_aloud() {
         ("1. First\n2. Second", "1. First | 2. Second"),
         ("- [x] done\n- [ ] open", "done | open"),
         ("> quoted\n> text", "quoted text"),
+        (">= 5 of it\n☐ milk\n☑ eggs", ">= 5 of it | milk | eggs"),
+        (
+            "So it was.[b][2] He[^1]\n\n[^1]: A note.",
+            "So it was. He | A note.",
+        ),
         ("| a | b |\n|---|---|\n| 1 | 2 |", "a , b | 1 , 2"),
         ("```rust\nlet a = 1;\n```", "let a = 1;"),
         ("<think>Let me see.</think>Hello.", "Hello."),

@@ -83,6 +83,12 @@ pub(super) struct Language {
     pub verdicts: &'static [&'static str],
     /// Words before codes, whose digits are read one by one.
     pub code_words: &'static [&'static str],
+    /// Words before a month and a day in digits: `due 9/8`.
+    pub dated: &'static [&'static str],
+    /// Words before a month and a day in digits, or a fraction: `by 11/30`, `by 1/3`.
+    pub deadlines: &'static [&'static str],
+    /// Words before a number of seconds: `wait 30s`.
+    pub timed: &'static [&'static str],
     /// Words before years of four digits.
     pub year_words: &'static [&'static str],
     /// Capitalised words that are not names: articles, pronouns.

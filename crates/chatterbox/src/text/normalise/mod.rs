@@ -104,8 +104,10 @@ fn plain_length(text: &str) -> usize {
     if !first.is_alphabetic() {
         return first.len_utf8();
     }
+    // `iπ`: a Greek letter behind Latin ones is a symbol of its own.
+    let symbol = |c: char| first.is_ascii() && matches!(c, '\u{370}'..='\u{3ff}');
     let end = text
-        .find(|c| !is_word(c) && c != '\'' && c != '’')
+        .find(|c| (!is_word(c) && c != '\'' && c != '’') || symbol(c))
         .unwrap_or(text.len());
     // An apostrophe at the end may be a quotation mark, and before digits it starts a decade.
     text[..end].trim_end_matches(['\'', '’']).len()
@@ -122,18 +124,23 @@ pub(super) fn is_initialism(word: &str) -> bool {
     rules::is_capital(word)
 }
 
-/// Whether most letters of a text of several words are capitals.
+/// Whether most words of a text are in capitals, and not just its initialisms.
 fn is_shouting(text: &str) -> bool {
+    /// Letters of a word that is no initialism.
+    const WORD_LETTERS_MIN: usize = 5;
     let mut words = 0;
     let mut capital = 0;
+    let mut long = false;
     for word in text
         .split(|c: char| !c.is_alphabetic())
         .filter(|word| word.chars().count() > 1)
     {
+        let is_capital = word.chars().all(char::is_uppercase);
         words += 1;
-        capital += usize::from(word.chars().all(char::is_uppercase));
+        capital += usize::from(is_capital);
+        long |= is_capital && word.chars().count() >= WORD_LETTERS_MIN;
     }
-    words > 1 && capital * 3 > words * 2
+    words > 1 && capital * 3 > words * 2 && (long || capital == words)
 }
 
 /// Collects spans, and adds the spaces that speech needs but the text lacks.

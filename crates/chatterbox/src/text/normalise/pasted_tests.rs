@@ -284,3 +284,160 @@ fn charges_scales_and_fractions_of_latex_are_read_to_their_end() {
         ("a } b", "a } b"),
     ]);
 }
+
+#[test]
+fn titles_are_known_in_small_letters_where_a_phrase_begins() {
+    spoken(&[
+        ("st. john", "saint john"),
+        ("the dr. said mr. evil", "the doctor said mister evil"),
+        ("mt. hill, prof. x", "mount hill, professor x"),
+        ("on main st. near", "on main st. near"),
+        ("it is at main st. and so", "it is at main st. and so"),
+        ("Sens. Lee and Kim", "senators Lee and Kim"),
+        (
+            "King Harold II and William Gates III",
+            "King Harold the second and William Gates the third",
+        ),
+        ("Rocky III", "Rocky three"),
+        ("section v. of", "section five. of"),
+        ("Plan B. Later on", "Plan B. Later on"),
+        ("see J. Smith", "see J Smith"),
+    ]);
+}
+
+#[test]
+fn months_in_small_letters_are_dates_unless_somebody_does_it() {
+    spoken(&[
+        ("may 5", "May fifth"),
+        ("on may 5, we left", "on May fifth, we left"),
+        ("march 3-5", "March third to fifth"),
+        ("may 5 people come?", "may five people come?"),
+        ("they march 5, then 6", "they march five, then six"),
+        ("jan-feb 2020", "January to February twenty twenty"),
+        ("2005 - 2008", "two thousand five to two thousand eight"),
+        ("in '05, '05", "in oh five, oh five"),
+        (
+            "due 9/8, by 11/30",
+            "due September eighth, by November thirtieth",
+        ),
+        (
+            "by 1/3, by 3/16 of an inch",
+            "by one third, by three sixteenths of an inch",
+        ),
+        ("Wed 3/6, wed 3/6", "Wednesday March sixth, wed March sixth"),
+    ]);
+}
+
+#[test]
+fn two_digits_with_an_s_are_seconds_where_something_lasts() {
+    spoken(&[
+        (
+            "wait 30s, timeout=30s",
+            "wait thirty seconds, timeout equals thirty seconds",
+        ),
+        ("in her 30s, the 80s", "in her thirties, the eighties"),
+        ("after the 1930s", "after the nineteen thirties"),
+    ]);
+}
+
+#[test]
+fn amounts_keep_their_periods_and_stops() {
+    spoken(&[
+        ("$20-30/hr", "twenty to thirty dollars per hour"),
+        (
+            "$2,450/mo. on time",
+            "two thousand four hundred fifty dollars per month on time",
+        ),
+        ("CHF 6.–.", "six Swiss francs."),
+        ("12-oz. cans", "twelve ounce cans"),
+        (
+            "5 cm^2. sin(0) is 0",
+            "five square centimeters. sin(zero) is zero",
+        ),
+        ("1.5M km away", "one point five million kilometers away"),
+        (
+            "25 bps, 9600 bps, 5 Mbps",
+            "twenty five basis points, nine thousand six hundred bits per second, five megabits per second",
+        ),
+        (
+            "50 people/km2, 120 per km^2",
+            "fifty people per square kilometer, one hundred twenty per square kilometer",
+        ),
+        (
+            "10 μM, 48MP, 3-d",
+            "ten micromolar, forty eight megapixels, three-d",
+        ),
+        ("5 l per min, per in", "five liters per minute, per in"),
+        (
+            "410 lb-ft, 32 pts",
+            "four hundred ten pound feet, thirty two points",
+        ),
+        (
+            "from 1/10\" to 1/4\".",
+            "from one tenth inch to one quarter inch.",
+        ),
+        (
+            "720p, 2796x1290",
+            "seven twenty p, twenty seven ninety six by twelve ninety",
+        ),
+    ]);
+}
+
+#[test]
+fn codes_streets_and_times_of_letters_are_read_to_their_end() {
+    spoken(&[
+        (
+            "EIN 12-3456789, 12-30",
+            "EIN one two, three four five six seven eight nine, twelve to thirty",
+        ),
+        (
+            "order #A-104, Key #s",
+            "order number A-one hundred four, Key numbers",
+        ),
+        ("25/11/x", "twenty five/eleven/x"),
+        (
+            "12 Jan 2024 08:45:12 +0000",
+            "the twelfth of January twenty twenty four eight hours forty five minutes and twelve seconds UTC",
+        ),
+        (
+            "1200 17th St. NW, Ste. 400",
+            "twelve hundred seventeenth Street Northwest, Suite four hundred",
+        ),
+        ("42nd st, 3rd Ave", "forty second Street, third Avenue"),
+        ("the 3rd Dr. Smith", "the third doctor Smith"),
+        ("Jr. Blvd", "junior Boulevard"),
+        ("9 to 5, M–F. Then", "nine to five, Monday to Friday. Then"),
+        ("401k, a 4K TV", "four oh one k, a four K TV"),
+        ("the 49ers", "the forty niners"),
+        ("F♯ and B♭", "F sharp and B flat"),
+    ]);
+}
+
+#[test]
+fn indices_and_powers_of_formulas_are_said_without_their_braces() {
+    spoken(&[
+        ("K_d and x_1", "K d and x one"),
+        (
+            "$$6CO_2 + C_6H_{12}O_6$$",
+            "six CO two plus C six H twelve O six",
+        ),
+        ("e^{iπ}, x^{2} so", "e to the power of i pi, x squared so"),
+        (
+            "user_a_1, req_id",
+            "user underscore a underscore one, req underscore id",
+        ),
+        ("e^- and", "e minus and"),
+    ]);
+}
+
+#[test]
+fn a_few_initialisms_are_no_shouting() {
+    spoken(&[
+        (
+            "Final: SF 27, DAL 24 (OT)",
+            "Final: SF twenty seven, DAL twenty four (OT)",
+        ),
+        ("STOP IT NOW", "stop it now"),
+        ("ATTENTION PLEASE, all here", "attention please, all here"),
+    ]);
+}

@@ -50,10 +50,10 @@ pub(super) const WORDS: &[&str] = &[
 
 /// Read letter by letter, although they are also words or longer than five letters.
 pub(super) const INITIALISMS: &[&str] = &[
-    "ai", "am", "api", "ar", "atm", "bbc", "bmw", "cd", "ceo", "cia", "cnn", "cpu", "cv", "dc",
-    "diy", "dna", "dvd", "er", "eu", "fbi", "faq", "gdp", "gps", "gpu", "hiv", "hq", "hr", "html",
-    "http", "https", "ibm", "id", "ip", "iq", "it", "la", "led", "llm", "mba", "mp", "mri", "nba",
-    "nfl", "ny", "os", "pc", "pdf", "pm", "po", "pr", "rna", "rsvp", "sms", "sos", "sql", "suv",
-    "tv", "ufo", "ui", "uk", "un", "url", "us", "usa", "usb", "usd", "ux", "vip", "vr", "who",
-    "www", "xml", "ymca", "lgbtq", "naacp",
+    "ai", "ein", "irc", "irs", "am", "api", "ar", "atm", "bbc", "bmw", "cd", "ceo", "cia", "cnn",
+    "cpu", "cv", "dc", "diy", "dna", "dvd", "er", "eu", "fbi", "faq", "gdp", "gps", "gpu", "hiv",
+    "hq", "hr", "html", "http", "https", "ibm", "id", "ip", "iq", "it", "la", "led", "llm", "mba",
+    "mp", "mri", "nba", "nfl", "ny", "os", "pc", "pdf", "pm", "po", "pr", "rna", "rsvp", "sms",
+    "sos", "sql", "suv", "tv", "ufo", "ui", "uk", "un", "url", "us", "usa", "usb", "usd", "ux",
+    "vip", "vr", "who", "www", "xml", "ymca", "lgbtq", "naacp",
 ];

@@ -65,6 +65,8 @@ pub(super) const SIGNS: &[(char, &str)] = &[
     ('¢', "cent"),
     ('₿', "bitcoin"),
     ('♥', "love"),
+    ('♯', "sharp"),
+    ('♭', "flat"),
     ('α', "alpha"),
     ('β', "beta"),
     ('γ', "gamma"),

@@ -31,7 +31,10 @@ pub(super) const ABBREVIATIONS: &[Abbreviation] = &[
     short("hon", "honorable", When::BeforeName),
     short("gov", "governor", When::BeforeName),
     short("sen", "senator", When::BeforeName),
+    short("sens", "senators", When::BeforeName),
     short("rep", "representative", When::BeforeName),
+    short("reps", "representatives", When::BeforeName),
+    short("profs", "professors", When::Title),
     short("pres", "president", When::BeforeName),
     short("fr", "father", When::BeforeName),
     short("mt", "mount", When::Title),
@@ -67,6 +70,12 @@ pub(super) const ABBREVIATIONS: &[Abbreviation] = &[
     short("wt", "weight", When::BeforeNumber),
     short("rm", "room", When::BeforeNumber),
     short("ext", "extension", When::BeforeNumber),
+    short("ste", "suite", When::BeforeNumber),
+    short("wk", "week", When::BeforeNumber),
+    short("ep", "episode", When::BeforeNumber),
+    short("cl", "clause", When::BeforeNumber),
+    short("lvl", "level", When::BeforeNumber),
+    short("vit", "vitamin", When::BeforeName),
     short("tel", "telephone", When::Always),
     short("ca", "circa", When::BeforeNumber),
     short("c", "circa", When::BeforeNumber),
@@ -107,6 +116,13 @@ pub(super) const ABBREVIATIONS: &[Abbreviation] = &[
     short("orig", "originally", When::Always),
     short("esp", "especially", When::Always),
     short("appt", "appointment", When::Plain),
+    short("pls", "please", When::Plain),
+    short("equiv", "equivalent", When::Always),
+    short("std", "standard", When::Always),
+    short("pkg", "package", When::Always),
+    short("doz", "dozen", When::Always),
+    short("ave", "avenue", When::Always),
+    short("attn", "attention", When::Plain),
     short("hrs", "hours", When::Plain),
     short("yrs", "years", When::Plain),
     short("lbs", "pounds", When::Plain),
@@ -115,8 +131,22 @@ pub(super) const ABBREVIATIONS: &[Abbreviation] = &[
 ];
 
 pub(super) const PHRASES: &[(&str, &str)] = &[
+    ("#s", "numbers"),
+    ("blvd", "Boulevard"),
+    ("pkwy", "Parkway"),
     ("401(k)", "four oh one k"),
     ("403(b)", "four oh three b"),
+    ("401k", "four oh one k"),
+    ("403b", "four oh three b"),
+    ("4k tv", "four K TV"),
+    ("4k video", "four K video"),
+    ("4k monitor", "four K monitor"),
+    ("4k screen", "four K screen"),
+    ("4k resolution", "four K resolution"),
+    ("49ers", "forty niners"),
+    ("76ers", "seventy sixers"),
+    ("m-f", "Monday to Friday"),
+    ("m–f", "Monday to Friday"),
     ("covid-19", "covid nineteen"),
     ("wwii", "World War Two"),
     ("ww2", "World War Two"),
@@ -245,6 +275,8 @@ pub(super) const CODE_WORDS: &[&str] = &[
     "tracking",
     "zip",
     "zipcode",
+    "ein",
+    "routing",
     "flight",
     "ticket",
     "reservation",
@@ -254,6 +286,17 @@ pub(super) const CODE_WORDS: &[&str] = &[
     "mobile",
     "fax",
     "tel",
+];
+
+pub(super) const DATED: &[&str] = &["dated", "due", "ends", "expires", "opens", "starts"];
+
+pub(super) const DEADLINES: &[&str] = &[
+    "after", "before", "by", "from", "since", "starting", "through", "thru", "till", "until",
+];
+
+pub(super) const TIMED: &[&str] = &[
+    "after", "every", "for", "last", "lasts", "than", "timeout", "took", "takes", "wait", "waited",
+    "within",
 ];
 
 pub(super) const YEAR_WORDS: &[&str] = &[

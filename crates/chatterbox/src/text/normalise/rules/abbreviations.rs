@@ -38,7 +38,7 @@ fn is_site_like(scan: &Scan<'_>) -> bool {
 }
 
 /// Whether the full stop of an abbreviation also ends the sentence.
-fn ends_sentence(setting: &Setting, rest: &str) -> bool {
+pub(super) fn ends_sentence(setting: &Setting, rest: &str) -> bool {
     rest.starts_with(' ')
         && holds(setting.language.function_words, first_word(rest))
         && is_capitalised(first_word(rest))
@@ -82,7 +82,10 @@ pub(super) fn abbreviation(setting: &Setting, cursor: &Cursor<'_>) -> Option<Rea
             When::Plain => stop || !capitalised,
             When::BeforeName => stop && capitalised && name,
             // `Mr. and Mrs. Brown`.
-            When::Title => capitalised && (name || (stop && next == setting.language.words.and)),
+            When::Title if capitalised => name || (stop && next == setting.language.words.and),
+            When::Title => {
+                stop && near && is_small_title(setting, cursor, abbreviation.short, next)
+            }
             When::BeforeNumber => stop && digit,
         };
         if !fits {
@@ -102,6 +105,22 @@ pub(super) fn abbreviation(setting: &Setting, cursor: &Cursor<'_>) -> Option<Rea
         return Reading::new(format!("{}{mark}{space}", abbreviation.word), scan.used);
     }
     None
+}
+
+/// `st. john`, `the dr. said`: a title in a text without capitals, before a name. What may also be
+/// a street begins a phrase, or follows a word that no street is named by.
+fn is_small_title(setting: &Setting, cursor: &Cursor<'_>, short: &str, next: &str) -> bool {
+    let words = setting.language.function_words;
+    let street = setting
+        .language
+        .streets
+        .iter()
+        .any(|(name, _)| *name == short);
+    let before = cursor.before().trim_end();
+    let begins = before.is_empty() || before.ends_with([',', ';', ':', '(', '"', '-']);
+    (!street || begins || holds(words, cursor.previous_word()))
+        && next.starts_with(char::is_lowercase)
+        && !holds(words, next)
 }
 
 /// `U.S.A.` becomes `USA`, the `J.` of `J. Smith` becomes `J`.
@@ -135,7 +154,15 @@ pub(super) fn dotted(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
             let next = first_word(scan.rest);
             let initial =
                 is_capitalised(cursor.rest()) && scan.rest.starts_with(' ') && is_capitalised(next);
-            if !initial || letters == "I" || holds(setting.language.function_words, next) {
+            // `Plan B. Later`: the letter belongs to the word before it.
+            let before = cursor.previous_word();
+            let lettered = holds(setting.language.numbered, before)
+                || holds(setting.language.lettered, before);
+            if !initial
+                || letters == "I"
+                || lettered
+                || holds(setting.language.function_words, next)
+            {
                 return None;
             }
         }
@@ -168,8 +195,10 @@ pub(super) fn roman(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
             return Reading::new((language.ordinal)(value), written.len());
         }
     }
-    // `page xii`, `Scene iii`: only after such words, and no single letter.
-    if (2..=6).contains(&written.len())
+    // `page xii`, `Scene iii`, `section v.`: only after such words, and no pronoun or variable.
+    let phrase_ends = scan.rest.is_empty() || scan.rest.starts_with(['.', ',', ';', ':', ')']);
+    let long_enough = (2..=6).contains(&written.len());
+    if (long_enough || (matches!(written, "v" | "x") && phrase_ends))
         && written.bytes().all(|c| matches!(c, b'i' | b'v' | b'x'))
         && cursor.before().ends_with(' ')
         && scan.ends_word()
@@ -245,7 +274,12 @@ pub(super) fn roman(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     {
         return None;
     }
-    match holds(language.given_names, before) {
+    // `King Harold II`, and `William Gates III` by the given name.
+    let family = || {
+        let title = near.strip_suffix(before).unwrap_or("");
+        title.ends_with(' ') && holds(language.given_names, last_word(title.trim_end()))
+    };
+    match holds(language.given_names, before) || titled() || family() {
         true => Reading::new(
             format!("{} {}", language.words.the, (language.ordinal)(value)),
             written.len(),
@@ -329,7 +363,12 @@ pub(super) fn weekday(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
                     || (month.short.iter()).any(|short| short.eq_ignore_ascii_case(word)))
         })
     });
-    let dated = month || (day_follows && (comma || month_later));
+    // `Wed 3/6`
+    let mut digits = after;
+    let in_digits = !digits.digits().is_empty()
+        && digits.take('/')
+        && digits.peek().is_some_and(|c| c.is_ascii_digit());
+    let dated = month || in_digits || (day_follows && (comma || month_later));
     if !is_capitalised(written) || !scan.ends_word() || !(short || dated) {
         return None;
     }

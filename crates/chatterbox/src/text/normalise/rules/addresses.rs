@@ -176,7 +176,10 @@ pub(super) fn street(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
     let after = scan.rest;
     let next = first_word(after);
     let numbered = follows_number(language, cursor.before());
-    if !numbered {
+    // `42nd st`, `3rd Ave`; a doctor may be the third too.
+    let ordinal = before.starts_with(|c: char| c.is_ascii_digit())
+        && !(after.starts_with(' ') && is_capitalised(next));
+    if !numbered && !ordinal {
         // Without a number, `Main St.` is a street but `Dr. No` is not: it needs a full stop, and
         // no name may follow.
         let names_follow =
@@ -185,7 +188,11 @@ pub(super) fn street(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
             return None;
         }
     }
-    let ends_sentence = stop && after.starts_with(' ') && is_capitalised(next);
+    let ends_sentence = stop
+        && after.starts_with(' ')
+        && is_capitalised(next)
+        && !is_direction(language, next)
+        && !language.roads.iter().any(|(short, _)| *short == next);
     let length = word.len() + usize::from(stop);
     match ends_sentence {
         true => Reading::new(format!("{name}."), length),

@@ -1,7 +1,7 @@
 //! Dates, decades, and the years in dates.
 
 use super::{Reading, Setting};
-use crate::text::normalise::language::{Language, Month};
+use crate::text::normalise::language::{Language, Month, holds};
 use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised};
 
 /// Years in dates.
@@ -24,15 +24,27 @@ pub(super) fn date(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         &|scan| month_and_day(language, cursor, scan),
         &|scan| month_and_year(language, scan),
         &|scan| months(language, scan),
-        &|scan| month_first(language, scan),
+        &|scan| month_first(language, cursor, scan),
         &|scan| day_first(language, article, scan),
         &|scan| month_alone(language, scan),
     ];
     forms.iter().find_map(|form| {
         let mut ahead = scan;
         let words = form(&mut ahead)?;
-        Reading::new(words, ahead.used)
+        with_stop(setting, cursor, words, ahead.used)
     })
+}
+
+/// A date, with the full stop of its last month's abbreviation if that also ends the sentence.
+fn with_stop(
+    setting: &Setting,
+    cursor: &Cursor<'_>,
+    words: String,
+    length: usize,
+) -> Option<Reading> {
+    let (written, rest) = cursor.rest().split_at(length);
+    let ends = written.ends_with('.') && super::abbreviations::ends_sentence(setting, rest);
+    Reading::new(format!("{words}{}", if ends { "." } else { "" }), length)
 }
 
 /// A date format: returns its words and advances the scan.
@@ -117,14 +129,18 @@ fn in_digits(language: &Language, article: bool, scan: &mut Scan<'_>) -> Option<
 /// `on 3/4`, `Friday, 12/25`: without such words it is a fraction.
 fn month_and_day(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Option<String> {
     let before = cursor.previous_word();
-    let announced =
-        before.eq_ignore_ascii_case(language.words.on) || language.weekday(before).is_some();
+    let sure = before.eq_ignore_ascii_case(language.words.on)
+        || language.weekday(before).is_some()
+        || holds(language.dated, before);
     let mut ahead = *scan;
     let month: usize = ahead.digits().parse().ok()?;
-    if !announced || !ahead.take('/') || !(1..=12).contains(&month) {
+    if !ahead.take('/') || !(1..=12).contains(&month) {
         return None;
     }
     let (day, _) = day(language, &mut ahead)?;
+    // `by 11/30`: nobody counts in thirtieths, but in sixteenths.
+    let likely = holds(language.deadlines, before) && day > 12 && !matches!(day, 16 | 20 | 25);
+    (sure || likely).then_some(())?;
     let of = first_word(ahead.rest) == language.words.of;
     if of || ahead.goes_on_as_chain() {
         return None;
@@ -232,7 +248,7 @@ pub(super) fn days(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     if let Some(year) = year {
         spoken = format!("{spoken} {year}");
     }
-    Reading::new(spoken, scan.used)
+    with_stop(setting, cursor, spoken, scan.used)
 }
 
 /// A month's name or abbreviation, and whether it is unambiguous.
@@ -309,11 +325,13 @@ fn months(language: &'static Language, scan: &mut Scan<'_>) -> Option<String> {
     super::ranges::dash(&mut ahead)?;
     let (last, _) = month(language, &mut ahead)?;
     let capitals = is_capitalised(scan.rest);
-    if !capitals || !ahead.ends_word() {
+    let ends = ahead.ends_word();
+    let mut words = format!("{} {} {}", first.name, language.words.to, last.name);
+    let year = year_after(language, &mut ahead);
+    if !(capitals || year.is_some()) || !ends {
         return None;
     }
-    let mut words = format!("{} {} {}", first.name, language.words.to, last.name);
-    if let Some(year) = year_after(language, &mut ahead) {
+    if let Some(year) = year {
         words = format!("{words} {year}");
     }
     *scan = ahead;
@@ -321,7 +339,11 @@ fn months(language: &'static Language, scan: &mut Scan<'_>) -> Option<String> {
 }
 
 /// `July 25`, `July 25th, 2012`, `Jan. 5-7`, `Jan. 28 - Feb. 2`.
-fn month_first(language: &'static Language, scan: &mut Scan<'_>) -> Option<String> {
+fn month_first(
+    language: &'static Language,
+    cursor: &Cursor<'_>,
+    scan: &mut Scan<'_>,
+) -> Option<String> {
     let mut ahead = *scan;
     let (month, sure) = month(language, &mut ahead)?;
     ahead.take_any(&[' ', '-'])?;
@@ -331,6 +353,8 @@ fn month_first(language: &'static Language, scan: &mut Scan<'_>) -> Option<Strin
     }
     let (first, ending) = day(language, &mut ahead)?;
     let mut words = format!("{} {}", month.name, (language.ordinal)(first));
+    // `may 5, the day`, but not `may 5 people come`.
+    let mut meant = ends_phrase(language, ahead.rest) && !is_verb_before(language, cursor);
     let mut last = ahead;
     if super::ranges::dash(&mut last).is_some() {
         let mut other = last;
@@ -338,6 +362,7 @@ fn month_first(language: &'static Language, scan: &mut Scan<'_>) -> Option<Strin
             && day > first
         {
             words = format!("{words} {} {}", language.words.to, (language.ordinal)(day));
+            meant = ends_phrase(language, last.rest) && !is_verb_before(language, cursor);
             ahead = last;
         } else if let Some((next, _)) = self::month(language, &mut other)
             && other.space()
@@ -349,7 +374,7 @@ fn month_first(language: &'static Language, scan: &mut Scan<'_>) -> Option<Strin
         }
     }
     let year = year_after(language, &mut ahead);
-    if !sure && !ending && year.is_none() {
+    if !sure && !ending && year.is_none() && !meant {
         return None;
     }
     if let Some(year) = year {
@@ -384,6 +409,21 @@ fn day_first(language: &'static Language, article: bool, scan: &mut Scan<'_>) ->
     })
 }
 
+/// Whether a month's name in small letters is a verb, as in `they march 5, then` and `you may, 5`:
+/// somebody is named before it.
+fn is_verb_before(language: &Language, cursor: &Cursor<'_>) -> bool {
+    let before = cursor.before().trim_end();
+    let word = cursor.previous_word();
+    let announced = word == language.words.on
+        || [language.year_words, language.dated, language.deadlines]
+            .iter()
+            .any(|words| holds(words, word));
+    !before.is_empty()
+        && !before.ends_with([',', ';', ':', '.', '(', '-'])
+        && !announced
+        && language.weekday(word).is_none()
+}
+
 /// Whether a phrase may end before `rest`: it does not in `15 may be enough`.
 fn ends_phrase(language: &Language, rest: &str) -> bool {
     let next = first_word(rest);
@@ -412,7 +452,7 @@ fn month_alone(language: &'static Language, scan: &mut Scan<'_>) -> Option<Strin
 /// `the winter of '69`.
 pub(super) fn short_year(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let mut scan = cursor.scan();
-    if cursor.previous() != Some(' ') {
+    if cursor.previous().is_some_and(|c| c != ' ') {
         return None;
     }
     scan.take_any(&['\'', '’'])?;
@@ -431,6 +471,13 @@ pub(super) fn decade(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
     }
     let mut scan = cursor.scan();
     let words = decade_words(setting.language, &mut scan)?;
+    // `wait 30s`, `timeout=30s`: seconds.
+    let short = cursor.rest()[..scan.used].len() == "30s".len();
+    let timed = holds(setting.language.timed, cursor.previous_word())
+        || cursor
+            .previous()
+            .is_some_and(|c| matches!(c, '=' | '<' | '>' | '~' | '≈' | '+'));
+    (!short || !timed).then_some(())?;
     Reading::new(words, scan.used)
 }
 

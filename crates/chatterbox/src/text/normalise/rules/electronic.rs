@@ -291,5 +291,5 @@ pub(super) fn handle(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
 fn is_code(text: &str) -> bool {
     let digits = text.trim_start_matches(|c: char| c.is_ascii_uppercase());
     (1..=3).contains(&(text.len() - digits.len()))
-        && digits.starts_with(|c: char| c.is_ascii_digit())
+        && (digits.strip_prefix('-').unwrap_or(digits)).starts_with(|c: char| c.is_ascii_digit())
 }

@@ -14,6 +14,15 @@ pub(super) fn command(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     let language = setting.language;
     let mut scan = cursor.scan();
     if scan.take('}') {
+        // Behind `_{12` or `^{2`.
+        let open = cursor.before().rfind('{');
+        let raised = |open: &usize| {
+            let (formula, group) = cursor.before().split_at(*open);
+            formula.ends_with(['_', '^']) && !group.contains('}')
+        };
+        if open.filter(raised).is_some() {
+            return Reading::new("", scan.used);
+        }
         // Between the parts of a fraction.
         let fraction = cursor.before().rfind("\\frac{");
         let above = &cursor.before()[fraction? + "\\frac{".len()..];
@@ -98,19 +107,19 @@ pub(super) fn delimiter(_: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     if !(1..=2).contains(&length) {
         return None;
     }
-    let opens = (scan.rest.find('$')).is_some_and(|end| is_formula(&scan.rest[..end]));
+    let opens = (scan.rest.find('$')).is_some_and(|end| is_formula(&scan.rest[..end], length));
     let before = cursor.before();
-    let closes = (before.rfind('$')).is_some_and(|start| is_formula(&before[start + 1..]));
+    let closes = (before.rfind('$')).is_some_and(|start| is_formula(&before[start + 1..], length));
     (opens || closes)
         .then(|| Reading::new("", length))
         .flatten()
 }
 
 /// Whether the text between two dollar signs is a formula and not prose between two amounts.
-fn is_formula(text: &str) -> bool {
+fn is_formula(text: &str, delimiter_length: usize) -> bool {
     let starts = !text.starts_with(|c: char| c.is_whitespace() || c.is_ascii_digit());
-    starts
+    // Two signs never begin an amount.
+    (delimiter_length == 2 || (starts && !text.ends_with(char::is_whitespace)))
         && text.len() <= FORMULA_BYTES_MAX
-        && !text.ends_with(char::is_whitespace)
         && text.contains(['\\', '^', '_', '=', '{'])
 }

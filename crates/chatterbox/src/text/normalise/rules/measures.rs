@@ -2,9 +2,12 @@
 
 use super::numbers::fraction_words;
 use super::{Reading, Setting, modifies_noun};
-use crate::text::normalise::language::{Language, holds};
+use crate::text::normalise::language::{Language, Unit, holds};
 use crate::text::normalise::number::Number;
 use crate::text::normalise::scan::{Cursor, Scan, first_word};
+
+/// Bits per second of the slowest line that people write about.
+const BITS_PER_SECOND_MIN: u64 = 300;
 
 /// A unit's words.
 pub(super) struct Measured {
@@ -73,7 +76,7 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
             return Reading::new(words, timed.used);
         }
         let letter = ahead.letters();
-        if letter.len() == 1 && ahead.ends_word() {
+        if letter.len() == 1 && ahead.ends_word() && !cursor.continues_chain() {
             return Reading::new(
                 format!("{words} {} {letter}", language.words.per),
                 ahead.used,
@@ -85,7 +88,20 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     if scan.rest.starts_with('-') {
         let mut ahead = scan;
         ahead.take('-');
+        // `3-d` has no days.
+        let dimensions = ahead.rest.starts_with(['d', 'D']);
+        let short = ahead;
         let unit = unit(language, &mut ahead)?;
+        let length = ahead.used - short.used;
+        if dimensions && length == 1 {
+            return None;
+        }
+        // `12-oz. cans`: the full stop of an abbreviation.
+        let mut stop = ahead;
+        let goes_on = stop.take('.') && stop.space() && stop.peek().is_some_and(char::is_lowercase);
+        if goes_on && length <= 3 {
+            ahead.take('.');
+        }
         return Reading::new(format!("{words} {}", unit.one), ahead.used);
     }
     // `98.6F`, `350F`: too long or too exact for a seat.
@@ -104,6 +120,13 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     if letter && (scan.goes_on_as_chain() || holds(language.lettered, cursor.previous_word())) {
         return None;
     }
+    // `25 bps` of interest: no line is so slow.
+    let read = cursor.rest()[..scan.used].strip_suffix("bps");
+    let rate = read.is_some_and(|number| !number.ends_with(char::is_alphabetic));
+    let slow = number
+        .value()
+        .is_some_and(|value| value < BITS_PER_SECOND_MIN);
+    let unit = (known(language, "basis points").filter(|_| rate && slow)).unwrap_or(unit);
     let noun = scan.rest.starts_with(' ') && holds(language.measured, first_word(scan.rest));
     let one = number.is_one() || noun || modifies_noun(setting, cursor, &scan);
     let mut words = format!("{words} {}", unit.of(one));
@@ -118,6 +141,33 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
         scan = below;
     }
     Reading::new(words, scan.used)
+}
+
+/// `people/km2`, `per km²`, `per min`: a unit without a number that something is counted by.
+pub(super) fn divisor(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    let per = language.words.per;
+    let mut scan = cursor.scan();
+    let slash = scan.take('/');
+    let divides = match slash {
+        true => cursor.previous().is_some_and(char::is_lowercase),
+        false => cursor.before().ends_with(' ') && cursor.previous_word() == per,
+    };
+    if !divides {
+        return None;
+    }
+    let start = scan;
+    let unit = unit(language, &mut scan)?;
+    let written = &start.rest[..scan.used - start.used];
+    let raised = written.ends_with(|c: char| c.is_ascii_digit());
+    let sure = |unit: &Unit| unit.apart && written.len() > 1 && unit.short.contains(&written);
+    if !scan.ends_word() || !(raised || (!slash && language.units.iter().any(sure))) {
+        return None;
+    }
+    match slash {
+        true => Reading::new(format!(" {per} {}", unit.one), scan.used),
+        false => Reading::new(unit.one, scan.used),
+    }
 }
 
 /// `40°42'46"`, with its direction: degrees, minutes and seconds of an arc.
@@ -205,14 +255,19 @@ pub(super) fn product(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
         };
         ahead.space();
         let start = ahead.used;
-        let Some(next) = factor(language, &mut ahead) else {
+        let Some(mut next) = factor(language, &mut ahead) else {
             break;
         };
         // `1920×1080`: a screen.
         let pixels =
             |written: &str| written.len() >= 3 && written.bytes().all(|c| c.is_ascii_digit());
         let written = cursor.rest();
-        let screen = !apart && pixels(&written[..scan.used]) && pixels(&written[start..ahead.used]);
+        let sides = [&written[..scan.used], &written[start..ahead.used]];
+        let screen = !apart && sides.iter().all(|side| pixels(side));
+        if screen && !several {
+            words = in_pairs(language, sides[0]).unwrap_or(words);
+            next = in_pairs(language, sides[1]).unwrap_or(next);
+        }
         crossed |= sign != 'x' && sign != 'X' && !(sign == '×' && screen);
         if let Some(unit) = side {
             words.push(' ');
@@ -257,6 +312,12 @@ fn side_unit(language: &Language, scan: &mut Scan<'_>) -> Option<Measured> {
     let unit = known(language, short).filter(|_| ends)?;
     *scan = ahead;
     Some(unit)
+}
+
+/// `2796`: a side of a screen, in pairs of digits.
+fn in_pairs(language: &Language, side: &str) -> Option<String> {
+    let value = side.parse().ok()?;
+    (side.len() == 4).then(|| (language.year)(value))
 }
 
 /// A factor of a product; screen sizes are read like years.
@@ -324,7 +385,16 @@ fn length(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Opti
         true => ahead.skip("′′".len()).chars().next().map(|_| '″')?,
         false => ahead.take_any(&['\'', '’', '′', '"', '″'])?,
     };
-    let quoted = cursor.before().matches('"').count() % 2 == 1;
+    // Marks of inches before it are no quotation marks.
+    let inches = |(at, _): &(usize, &str)| {
+        let before = &cursor.before()[..*at];
+        before.ends_with(|c: char| c.is_ascii_digit())
+    };
+    let marks = cursor
+        .before()
+        .match_indices('"')
+        .filter(|mark| !inches(mark));
+    let quoted = marks.count() % 2 == 1;
     let plausible = match mark {
         '′' | '″' => true,
         '"' => !quoted && (ahead.rest.is_empty() || ahead.rest.starts_with([' ', ',', '.'])),
@@ -428,7 +498,9 @@ pub(super) fn unit_after(language: &Language, scan: &mut Scan<'_>) -> Option<Mea
             && (!again || unit(language, &mut rest).is_some())
     };
     // In `4-6 hrs., at most` it belongs to the unit too.
-    if stop.take('.') && (stop.rest.starts_with(", ") || stop.space() && goes_on(stop)) {
+    // After a power it ends the sentence, whatever begins the next one.
+    let raised = read.ends_with(|c: char| c.is_ascii_digit());
+    if !raised && stop.take('.') && (stop.rest.starts_with(", ") || stop.space() && goes_on(stop)) {
         ahead.take('.');
     }
     *scan = ahead;

@@ -74,6 +74,7 @@ const RULES: &[Rule] = &[
     measures::multiple,
     numbers::several,
     measures::measure,
+    measures::divisor,
     numbers::fraction,
     numbers::ordinal,
     numbers::version,

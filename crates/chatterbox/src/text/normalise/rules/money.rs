@@ -19,6 +19,7 @@ pub(super) fn money(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         && let Some(number) = Number::read(&mut spread)
         && let large = magnitude(language, &mut spread)
         && spread.ends_word()
+        && let each = per(language, &mut spread)
         && !spread.goes_on_as_chain()
         && let Some((low, unit)) = split_unit(language, cursor, scan.used)
         && low.approximately() < number.approximately()
@@ -30,7 +31,7 @@ pub(super) fn money(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
             language.words.to,
             number.words(language)
         );
-        for part in large.into_iter().chain([unit]) {
+        for part in large.into_iter().chain([unit]).chain(each.as_deref()) {
             words.push(' ');
             words.push_str(part);
         }
@@ -118,7 +119,9 @@ pub(super) fn amount(language: &Language, scan: &mut Scan<'_>) -> Option<String>
     if number.part.is_none()
         && round.take_any(&[',', '.']).is_some()
         && round.take_any(&['-', '–', '—']).is_some()
-        && round.peek().is_none_or(char::is_whitespace)
+        && round
+            .peek()
+            .is_none_or(|c| c.is_whitespace() || matches!(c, '.' | ',' | ')'))
     {
         ahead = round;
     }
@@ -146,18 +149,31 @@ pub(super) fn amount(language: &Language, scan: &mut Scan<'_>) -> Option<String>
     {
         ahead = again;
     }
-    let mut each = ahead;
-    if each.take('/')
-        && let Some(name) = period(language, &mut each)
-            .map(str::to_owned)
-            .or_else(|| Some(unit(language, &mut each)?.one))
-        && each.ends_word()
-    {
-        words = format!("{words} {} {name}", language.words.per);
-        ahead = each;
+    if let Some(each) = per(language, &mut ahead) {
+        words = format!("{words} {each}");
     }
     *scan = ahead;
     Some(words)
+}
+
+/// `/mo`, `/kg` after an amount: what it is the price of.
+fn per(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    ahead.take('/').then_some(())?;
+    let short = ahead;
+    let name = period(language, &mut ahead)
+        .map(str::to_owned)
+        .or_else(|| Some(unit(language, &mut ahead)?.one))?;
+    ahead.ends_word().then_some(())?;
+    // `$2/mo. on`: the full stop of an abbreviation.
+    let written = &short.rest[..ahead.used - short.used];
+    let mut stop = ahead;
+    let abbreviated = !written.eq_ignore_ascii_case(&name) && stop.take('.');
+    if abbreviated && stop.space() && stop.peek().is_some_and(char::is_lowercase) {
+        ahead.take('.');
+    }
+    *scan = ahead;
+    Some(format!("{} {name}", language.words.per))
 }
 
 /// `€12,50`, `2,5 €`: the cents after a comma, of at least `digits_min` digits.
@@ -250,7 +266,9 @@ fn sign_behind(language: &Language, scan: &mut Scan<'_>) -> Option<&'static Curr
             .rest
             .trim_start_matches(' ')
             .starts_with(|c: char| c.is_ascii_digit());
-        if after.ends_word() && !(apart && sign.is_some() && followed) {
+        // `6$$` ends a formula.
+        let doubled = after.rest.starts_with(*found);
+        if after.ends_word() && !doubled && !(apart && sign.is_some() && followed) {
             *scan = after;
             return Some(currency);
         }

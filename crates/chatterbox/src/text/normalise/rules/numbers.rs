@@ -471,6 +471,14 @@ pub(super) fn number(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
         let mut words = number.words(language);
         if let Some(name) = magnitude(language, number.part.is_some(), &mut scan) {
             words = format!("{words} {name}");
+            // `1.5M km`
+            let mut measured = scan;
+            if scan.rest.starts_with(' ')
+                && let Some(unit) = super::measures::unit_after(language, &mut measured)
+            {
+                words = format!("{words} {}", unit.several);
+                scan = measured;
+            }
         } else if number.part.is_some() {
             // `7.2-millimeter`: after a decimal point the hyphen would be read as a minus sign.
             let mut noun = scan;
@@ -490,6 +498,16 @@ pub(super) fn number(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
     {
         let words = format!("{} {name}", (language.cardinal)(value));
         return Reading::new(words, large.used);
+    }
+    // `720p`: the lines of a screen.
+    let mut lines = scan;
+    if number.whole.len() == 3
+        && (lines.take('p') || lines.take('i'))
+        && lines.ends_word()
+        && cursor.starts_word()
+    {
+        let (head, rest) = ((language.cardinal)(value / 100), language.pair(value % 100));
+        return Reading::new(format!("{head} {rest}"), scan.used);
     }
     let alone = cursor.starts_word() && scan.ends_word();
     let words = match number.whole.len() {

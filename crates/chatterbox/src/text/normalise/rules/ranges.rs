@@ -97,7 +97,22 @@ pub(super) fn range(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         );
         return Reading::new(words, scan.used);
     }
-    if dash == Dash::Spaced {
+    // `12-3456789`: a code in two parts.
+    let digits = |number: &Number<'_>| {
+        if number.grouped {
+            0
+        } else {
+            number.whole.len()
+        }
+    };
+    let coded = digits(&high) > 4 && digits(&high) > digits(&low) + 2 && high.part.is_none();
+    let is_year = |number: &Number<'_>| {
+        let year = number
+            .integer()
+            .is_some_and(|year| super::numbers::YEARS.contains(&year));
+        !number.grouped && number.whole.len() == 4 && year
+    };
+    if coded || (dash == Dash::Spaced && !(is_year(&low) && is_year(&high))) {
         return None;
     }
     if let Some(years) = years(language, &low, &high) {

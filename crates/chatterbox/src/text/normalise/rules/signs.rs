@@ -154,8 +154,12 @@ pub(super) fn power(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     if let Some(charge) = charge(language, cursor, scan) {
         return Some(charge);
     }
+    let braced = scan.take('{');
     let negative = scan.take_any(&['-', '−']).is_some();
     let digits = scan.digits();
+    if braced && !digits.is_empty() {
+        scan.take('}');
+    }
     let words = match (negative, digits) {
         (false, "2") => format!(" {}", language.words.squared),
         (false, "3") => format!(" {}", language.words.cubed),
@@ -178,7 +182,8 @@ pub(super) fn power(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
 /// The charge of an ion: `Ca^2+`, `SO4^2-`; `scan` is behind the circumflex.
 fn charge(language: &Language, cursor: &Cursor<'_>, mut scan: Scan<'_>) -> Option<Reading> {
     let symbol = last_word(cursor.before());
-    let is_symbol = symbol.starts_with(char::is_uppercase) && symbol.len() <= 8;
+    let electron = symbol == "e" && scan.rest.starts_with(['-', '−']);
+    let is_symbol = electron || (symbol.starts_with(char::is_uppercase) && symbol.len() <= 8);
     let count = scan.digits();
     scan.take('^');
     let sign = scan.take_any(&['+', '-', '−'])?;
@@ -208,6 +213,10 @@ pub(super) fn sign(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     // `f/2.8`
     if sign == '/' && digit_beside(next) && last_word(cursor.before()) == "f" {
         return Reading::new(" ", 1);
+    }
+    if sign == '_' && is_index(cursor, &scan.rest[1..]) {
+        let braced = scan.rest[1..].starts_with('{');
+        return Reading::new(" ", 1 + usize::from(braced));
     }
     let name = match sign {
         '_' if previous.is_some_and(char::is_alphanumeric)
@@ -265,6 +274,24 @@ pub(super) fn sign(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         _ => "",
     };
     Reading::new(format!("{left}{name}{right}"), sign.len_utf8())
+}
+
+/// `K_d`, `CO_2`, `C_{12}`: whether an underscore stands between a symbol and its index.
+fn is_index(cursor: &Cursor<'_>, behind: &str) -> bool {
+    let before = cursor.before();
+    let start = before.trim_end_matches(char::is_alphabetic).len();
+    let letters = &before[start..];
+    // Part of a name, as in `user_a_1`.
+    let named = before[..start].ends_with('_');
+    let short = !named
+        && (1..=2).contains(&letters.len())
+        && (letters.len() == 1 || letters.starts_with(char::is_uppercase));
+    let mut next = behind.chars();
+    let first = next.next();
+    let second = next.next();
+    let single = first.is_some_and(|c| c.is_ascii_alphanumeric())
+        && second.is_none_or(|c| !c.is_alphanumeric() && c != '_' || c.is_uppercase());
+    short && (first == Some('{') || single)
 }
 
 /// `5 cents/mile`: whether a slash between words stands between a number of things and what each

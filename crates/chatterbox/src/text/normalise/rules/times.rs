@@ -160,6 +160,7 @@ pub(super) fn time_words(language: &Language, scan: &mut Scan<'_>) -> Option<Str
 /// `+02:00`, `-0530` directly after a time with seconds: the distance from UTC.
 fn offset(language: &Language, scan: &mut Scan<'_>, after_seconds: bool) -> Option<String> {
     let mut ahead = *scan;
+    ahead.space();
     let sign = ahead.take_any(&['+', '-', '−']).filter(|_| after_seconds)?;
     let written = ahead.take_while(|c| c.is_ascii_digit() || c == ':');
     let digits = written.replace(':', "");
@@ -173,6 +174,9 @@ fn offset(language: &Language, scan: &mut Scan<'_>, after_seconds: bool) -> Opti
     *scan = ahead;
     let words = &language.words;
     let sign = if sign == '+' { words.plus } else { words.minus };
+    if hours == 0 && minutes == 0 {
+        return Some("UTC".to_owned());
+    }
     let hours = (language.cardinal)(hours);
     Some(match minutes {
         0 => format!("UTC {sign} {hours}"),

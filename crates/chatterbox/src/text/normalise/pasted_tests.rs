@@ -354,7 +354,11 @@ fn amounts_keep_their_periods_and_stops() {
             "5 cm^2. sin(0) is 0",
             "five square centimeters. sin(zero) is zero",
         ),
-        ("1.5M km away", "one point five million kilometers away"),
+        (
+            "1.5M km away, 2 million km, a dozen in",
+            "one point five million kilometers away, two million kilometers, a dozen in",
+        ),
+        ("2012 - 2005", "twenty twelve - two thousand five"),
         (
             "25 bps, 9600 bps, 5 Mbps",
             "twenty five basis points, nine thousand six hundred bits per second, five megabits per second",
@@ -387,8 +391,8 @@ fn amounts_keep_their_periods_and_stops() {
 fn codes_streets_and_times_of_letters_are_read_to_their_end() {
     spoken(&[
         (
-            "EIN 12-3456789, 12-30",
-            "EIN one two, three four five six seven eight nine, twelve to thirty",
+            "EIN 12-3456789, 12-30, 1-10000",
+            "EIN one two, three four five six seven eight nine, twelve to thirty, one to ten thousand",
         ),
         (
             "order #A-104, Key #s",
@@ -409,6 +413,15 @@ fn codes_streets_and_times_of_letters_are_read_to_their_end() {
         ("9 to 5, M–F. Then", "nine to five, Monday to Friday. Then"),
         ("401k, a 4K TV", "four oh one k, a four K TV"),
         ("the 49ers", "the forty niners"),
+        (
+            "20/Jan/2020, at 0800, 0800 men",
+            "the twentieth of January twenty twenty, at oh eight hundred, zero eight zero zero men",
+        ),
+        (
+            "$10/100g, 1 c. flour, c. 1500",
+            "ten dollars per one hundred grams, one cup flour, circa fifteen hundred",
+        ),
+        ("Louis the XIV, Ft Knox", "Louis the fourteenth, fort Knox"),
         ("F♯ and B♭", "F sharp and B flat"),
     ]);
 }

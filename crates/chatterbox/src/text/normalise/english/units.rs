@@ -114,6 +114,7 @@ pub(super) const UNITS: &[Unit] = &[
     close(&["pt"], "point", "points"),
     unit(&["fl oz", "fl. oz."], "fluid ounce", "fluid ounces"),
     unit(&["tsp"], "teaspoon", "teaspoons"),
+    unit(&["c."], "cup", "cups"),
     unit(&["tbsp"], "tablespoon", "tablespoons"),
     unit(&["bbl"], "barrel", "barrels"),
     unit(&["cc"], "CC", "CC"),

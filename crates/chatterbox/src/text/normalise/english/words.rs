@@ -38,7 +38,7 @@ pub(super) const ABBREVIATIONS: &[Abbreviation] = &[
     short("pres", "president", When::BeforeName),
     short("fr", "father", When::BeforeName),
     short("mt", "mount", When::Title),
-    short("ft", "fort", When::BeforeName),
+    short("ft", "fort", When::Title),
     short("messrs", "messieurs", When::Title),
     short("mme", "madame", When::Title),
     short("mlle", "mademoiselle", When::Title),

@@ -212,6 +212,16 @@ pub(super) fn roman(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         return None;
     }
     let value = roman_value(written)?;
+    // `Louis the XIV`
+    let the = language.words.the;
+    let name =
+        (cursor.before().trim_end().strip_suffix(the)).map(|name| last_word(name.trim_end()));
+    let ruler = cursor.before().ends_with(' ')
+        && scan.ends_word()
+        && name.is_some_and(|name| holds(language.given_names, name));
+    if ruler && value <= ROMAN_AFTER_NAMES_MAX {
+        return Reading::new((language.ordinal)(value), written.len());
+    }
     // `the XXI Olympic Games`; two letters may be an abbreviation, as in `the IV drip`.
     let placed = written.len() >= ROMAN_ORDINAL_LETTERS_MIN
         && value <= ROMAN_AFTER_NAMES_MAX

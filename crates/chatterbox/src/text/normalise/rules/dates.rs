@@ -289,17 +289,20 @@ fn day(language: &Language, scan: &mut Scan<'_>) -> Option<(u64, bool)> {
         .rest
         .strip_prefix(['.', ',', ':'])
         .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    if !ahead.ends_word() || decimal || ahead.rest.starts_with(['%', '°', '/']) {
+    // `20/Jan` is one, `3/4` is not.
+    let fraction =
+        (ahead.rest.strip_prefix('/')).is_some_and(|rest| !rest.starts_with(char::is_alphabetic));
+    if !ahead.ends_word() || decimal || fraction || ahead.rest.starts_with(['%', '°']) {
         return None;
     }
     *scan = ahead;
     Some((value, ending))
 }
 
-/// A year after a day or a month: `, 2012`, ` 2012`, ` '98`, `-2020`.
+/// A year after a day or a month: `, 2012`, ` 2012`, ` '98`, `-2020`, `/2020`.
 fn year_after(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     let mut ahead = *scan;
-    if !ahead.take('-') {
+    if ahead.take_any(&['-', '/']).is_none() {
         ahead.take(',');
         if !ahead.space() {
             return None;
@@ -388,7 +391,8 @@ fn month_first(
 fn day_first(language: &'static Language, article: bool, scan: &mut Scan<'_>) -> Option<String> {
     let mut ahead = *scan;
     let (value, ending) = day(language, &mut ahead)?;
-    ahead.take_any(&[' ', '-'])?;
+    // `20 Jan`, `20-Jan-2020`, `20/Jan/2020`
+    ahead.take_any(&[' ', '-', '/'])?;
     let mut of = ahead;
     if of.take_ignoring_case(language.words.of) && of.space() {
         ahead = of;

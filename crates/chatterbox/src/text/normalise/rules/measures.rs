@@ -143,17 +143,22 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     Reading::new(words, scan.used)
 }
 
-/// `people/km2`, `per km²`, `per min`: a unit without a number that something is counted by.
+/// `people/km2`, `per km²`, `per min`: a unit without a number that something is counted by. Or its
+/// number is a word, as in `2 million km`.
 pub(super) fn divisor(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let language = setting.language;
     let per = language.words.per;
     let mut scan = cursor.scan();
     let slash = scan.take('/');
+    let before = cursor.previous_word();
+    let apart = cursor.before().ends_with(' ');
     let divides = match slash {
         true => cursor.previous().is_some_and(char::is_lowercase),
-        false => cursor.before().ends_with(' ') && cursor.previous_word() == per,
+        false => apart && before == per,
     };
-    if !divides {
+    let large = |(short, name): &(&str, &str)| short == name && *name == before;
+    let multiplied = !slash && apart && language.magnitudes.iter().any(large);
+    if !divides && !multiplied {
         return None;
     }
     let start = scan;
@@ -166,7 +171,7 @@ pub(super) fn divisor(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     }
     match slash {
         true => Reading::new(format!(" {per} {}", unit.one), scan.used),
-        false => Reading::new(unit.one, scan.used),
+        false => Reading::new(unit.of(divides), scan.used),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Amounts of money.
 
-use super::measures::{period, unit};
+use super::measures::{period, unit, unit_after};
 use super::{Reading, Setting, modifies_noun};
 use crate::text::normalise::language::{Currency, Language};
 use crate::text::normalise::number::Number;
@@ -161,6 +161,15 @@ fn per(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     let mut ahead = *scan;
     ahead.take('/').then_some(())?;
     let short = ahead;
+    // `$10/100g`
+    let mut counted = ahead;
+    if let Some(number) = Number::read(&mut counted)
+        && let Some(unit) = unit_after(language, &mut counted)
+    {
+        *scan = counted;
+        let per = language.words.per;
+        return Some(format!("{per} {} {}", number.words(language), unit.several));
+    }
     let name = period(language, &mut ahead)
         .map(str::to_owned)
         .or_else(|| Some(unit(language, &mut ahead)?.one))?;

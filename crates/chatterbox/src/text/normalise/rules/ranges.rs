@@ -97,22 +97,22 @@ pub(super) fn range(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         );
         return Reading::new(words, scan.used);
     }
-    // `12-3456789`: a code in two parts.
-    let digits = |number: &Number<'_>| {
-        if number.grouped {
-            0
-        } else {
-            number.whole.len()
-        }
+    // `12-3456789`: a code in two parts; a round number is no code.
+    let digits = |number: &Number<'_>| match number.grouped {
+        true => 0,
+        false => number.whole.len(),
     };
-    let coded = digits(&high) > 4 && digits(&high) > digits(&low) + 2 && high.part.is_none();
+    let long = digits(&high) > 4 && digits(&high) > digits(&low) + 2;
+    let is_round = high.part.is_some() || high.whole.ends_with("00");
+    if long && !is_round {
+        return None;
+    }
+    // `2005 - 2008`
     let is_year = |number: &Number<'_>| {
-        let year = number
-            .integer()
-            .is_some_and(|year| super::numbers::YEARS.contains(&year));
-        !number.grouped && number.whole.len() == 4 && year
+        let year = number.integer();
+        digits(number) == 4 && year.is_some_and(|year| super::numbers::YEARS.contains(&year))
     };
-    if coded || (dash == Dash::Spaced && !(is_year(&low) && is_year(&high))) {
+    if dash == Dash::Spaced && !(ascending && is_year(&low) && is_year(&high)) {
         return None;
     }
     if let Some(years) = years(language, &low, &high) {

@@ -19,16 +19,23 @@ pub(super) fn time(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
 /// Words before a time of the day.
 const AT: [&str; 7] = ["at", "by", "from", "until", "till", "to", "before"];
 
-/// `0600 hrs`, `at 1900 hours`: a time of the day in four digits.
+/// `0600 hrs`, `at 0800`, `at 1900 hours`: a time of the day in four digits.
 fn four_digits(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Option<String> {
     let mut ahead = *scan;
     let digits = ahead.exact_digits(4)?;
     let (hour, minute): (u64, u64) = (digits[..2].parse().ok()?, digits[2..].parse().ok()?);
     let mut named = ahead;
-    let word = named.space().then(|| named.letters())?;
-    let is_time = hour < 24 && minute < 60 && matches!(word, "hours" | "hrs" | "h");
+    let word = if named.space() { named.letters() } else { "" };
+    let named = matches!(word, "hours" | "hrs" | "h");
     let announced = AT.contains(&cursor.previous_word().to_ascii_lowercase().as_str());
-    if !is_time || !(digits.starts_with('0') || announced) {
+    let early = digits.starts_with('0');
+    // `at 0800`, `0800 hours`, `at 1900 hours`
+    let enough = [named, announced, early]
+        .iter()
+        .filter(|sign| **sign)
+        .count()
+        > 1;
+    if !enough || hour > 23 || minute > 59 || !ahead.ends_word() || ahead.goes_on_as_chain() {
         return None;
     }
     *scan = ahead;

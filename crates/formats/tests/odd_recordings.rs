@@ -333,7 +333,11 @@ fn further_formats_without_a_decoder_are_named() {
     for (beginning, named) in [
         (&b"FORM\0\0\0\x208SVXVHDR"[..], "8SVX"),
         (b".SoX\x1c\0\0\0", "SoX"),
-        (b"\0\0\0\x08wide\0\0\0\0mdat", "QuickTime"),
+        (
+            b"\0\0\0\x10moov\0\0\0\x08cmov",
+            "QuickTime with a compressed index",
+        ),
+        (b"\0\0\0\x10moov\0\0\0\x08mvhd", "a file without sound"),
         (b"\x56\xe1\x20\x00\x11\x90", "LATM"),
         (b"STRM\0\0\0\0", "AST"),
         (b"\x93NUMPY\x01\0v\0{'descr'", "NumPy"),
@@ -358,4 +362,247 @@ fn a_matroska_whose_sound_no_decoder_reads_is_not_called_silent() {
     file[place..place + 6].copy_from_slice(b"A_XXXX");
     let refusal = refusal(&file);
     assert!(refusal.contains("A_XXXX"), "{refusal}");
+}
+
+/// A box of an MP4 or a QuickTime file.
+fn boxed(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    [&(content.len() as u32 + 8).to_be_bytes()[..], name, content].concat()
+}
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+/// How a QuickTime file is laid out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Layout {
+    /// With a type, and the index first.
+    Typed,
+    /// As the oldest files: the data first, and no type.
+    Untyped,
+    /// One entry of the table of sizes for each frame.
+    SizeOfEach,
+    /// One byte is stated as a frame's size.
+    OneByte,
+    /// The offsets have 64 bits.
+    Wide,
+}
+
+/// A description of version 0 or 1.
+fn described(codec: &[u8; 4], version: u16, bits: u16, further: &[u8]) -> Vec<u8> {
+    let mut entry = [0, 0, 0, 0, 0, 0, 0, 1].to_vec();
+    entry.extend(version.to_be_bytes());
+    entry.extend([0; 6]);
+    entry.extend([1_u16, bits, 0, 0].map(u16::to_be_bytes).concat());
+    entry.extend(words(&[SAMPLE_RATE << 16]));
+    if version == 1 {
+        let bytes = u32::from(bits) / 8;
+        entry.extend(words(&[1, bytes, bytes, bytes]));
+    }
+    entry.extend(further);
+    boxed(codec, &entry)
+}
+
+/// A description of version 2, for a codec of any width.
+fn linear(bits: u32, flags: u32) -> Vec<u8> {
+    let mut entry = [0, 0, 0, 0, 0, 0, 0, 1, 0, 2].to_vec();
+    entry.extend([0; 6]);
+    entry.extend([3_u16, 16, 0xfffe, 0].map(u16::to_be_bytes).concat());
+    entry.extend(words(&[0x1_0000, 72]));
+    entry.extend(f64::from(SAMPLE_RATE).to_be_bytes());
+    entry.extend(words(&[1, 0x7f00_0000, bits, flags, bits / 8, 1]));
+    boxed(b"lpcm", &entry)
+}
+
+/// A QuickTime file of one sound track whose chunks of 1,000 frames lie between other data.
+fn quicktime(description: &[u8], frame_bytes: usize, data: &[u8], layout: Layout) -> Vec<u8> {
+    const CHUNK_FRAMES: usize = 1_000;
+    const OTHER: &[u8] = &[0x55; 777];
+    let head = match layout {
+        Layout::Untyped => boxed(b"wide", b""),
+        _ => boxed(b"ftyp", b"qt  \0\0\x02\0qt  "),
+    };
+    let chunks: Vec<&[u8]> = data.chunks(CHUNK_FRAMES * frame_bytes).collect();
+    let frames = (data.len() / frame_bytes) as u32;
+    let last = frames - (chunks.len() as u32 - 1) * CHUNK_FRAMES as u32;
+    let mut media = Vec::new();
+    let mut places = Vec::new();
+    for chunk in &chunks {
+        media.extend(OTHER);
+        places.push(media.len() as u64);
+        media.extend(*chunk);
+    }
+    let index = |data_start: u64| {
+        let offset_of = |place: &u64| place + data_start;
+        let offsets = match layout {
+            Layout::Wide => {
+                let offsets = places
+                    .iter()
+                    .flat_map(|place| offset_of(place).to_be_bytes());
+                let offsets: Vec<u8> = offsets.collect();
+                boxed(
+                    b"co64",
+                    &[words(&[0, places.len() as u32]), offsets].concat(),
+                )
+            }
+            _ => {
+                let offsets: Vec<u32> =
+                    places.iter().map(|place| offset_of(place) as u32).collect();
+                boxed(
+                    b"stco",
+                    &[words(&[0, places.len() as u32]), words(&offsets)].concat(),
+                )
+            }
+        };
+        let sizes = match layout {
+            Layout::SizeOfEach => {
+                let each = vec![frame_bytes as u32; frames as usize];
+                [words(&[0, 0, frames]), words(&each)].concat()
+            }
+            Layout::OneByte => words(&[0, 1, frames]),
+            _ => words(&[0, frame_bytes as u32, frames]),
+        };
+        let runs = [
+            0,
+            2,
+            1,
+            CHUNK_FRAMES as u32,
+            1,
+            chunks.len() as u32,
+            last,
+            1,
+        ];
+        let table = [
+            boxed(b"stsd", &[words(&[0, 1]), description.to_vec()].concat()),
+            boxed(b"stts", &words(&[0, 1, frames, 1])),
+            boxed(b"stsc", &words(&runs)),
+            boxed(b"stsz", &sizes),
+            offsets,
+        ];
+        let handler = |kind: &[u8; 8]| boxed(b"hdlr", &[&[0; 4], &kind[..], &[0; 13]].concat());
+        let media_header = words(&[0, 0, 0, SAMPLE_RATE, frames, 0]);
+        let information = [handler(b"dhlralis"), boxed(b"stbl", &table.concat())];
+        let media = [
+            boxed(b"mdhd", &media_header),
+            handler(b"mhlrsoun"),
+            boxed(b"minf", &information.concat()),
+        ];
+        boxed(b"moov", &boxed(b"trak", &boxed(b"mdia", &media.concat())))
+    };
+    let data_head = head.len() as u64 + 8;
+    match layout {
+        Layout::Untyped => [head, boxed(b"mdat", &media), index(data_head)].concat(),
+        _ => {
+            let index_bytes = index(0).len() as u64;
+            [head, index(data_head + index_bytes), boxed(b"mdat", &media)].concat()
+        }
+    }
+}
+
+#[test]
+fn plain_samples_in_quicktime_and_mp4_are_read_however_they_are_laid_out() {
+    let speech = speech();
+    let little = |name: &[u8; 4]| boxed(name, &[0, 1]);
+    let in_wave = boxed(
+        b"wave",
+        &[boxed(b"frma", b"in24"), little(b"enda")].concat(),
+    );
+    let layout_of_mp4 = |bits: u8| boxed(b"pcmC", &[0, 0, 0, 0, 1, bits]);
+    let wide = |sample: f64| whole(2_147_483_000.0)(sample);
+    let in_24 = |sample: f64| whole(8_388_607.0)(sample);
+    let little_24 = bytes(&speech, |sample| {
+        let [a, b, c, _] = in_24(sample).to_le_bytes();
+        [a, b, c]
+    });
+    let big_24 = bytes(&speech, |sample| {
+        let [_, a, b, c] = in_24(sample).to_be_bytes();
+        [a, b, c]
+    });
+    let big_32 = bytes(&speech, |sample| wide(sample).to_be_bytes());
+    let floats = bytes(&speech, |sample| (sample as f32).to_be_bytes());
+    let doubles = bytes(&speech, |sample| sample.to_be_bytes());
+    for (description, frame_bytes, data) in [
+        (described(b"sowt", 0, 16, b""), 2, &little_16(&speech)),
+        (described(b"sowt", 1, 16, b""), 2, &little_16(&speech)),
+        (described(b"twos", 0, 16, b""), 2, &big_16(&speech)),
+        (described(b"in24", 1, 16, b""), 3, &big_24),
+        (described(b"in24", 1, 16, &in_wave), 3, &little_24),
+        (described(b"in32", 1, 16, b""), 4, &big_32),
+        (described(b"fl32", 1, 16, b""), 4, &floats),
+        (described(b"fl64", 1, 16, b""), 8, &doubles),
+        (described(b"raw ", 0, 16, b""), 2, &big_16(&speech)),
+        (linear(24, 0b1110), 3, &big_24),
+        (linear(16, 0b1100), 2, &little_16(&speech)),
+        (
+            linear(32, 0b1001),
+            4,
+            &bytes(&speech, |sample| (sample as f32).to_le_bytes()),
+        ),
+        (described(b"ipcm", 0, 16, &layout_of_mp4(24)), 3, &little_24),
+    ] {
+        for layout in [
+            Layout::Typed,
+            Layout::Untyped,
+            Layout::SizeOfEach,
+            Layout::OneByte,
+            Layout::Wide,
+        ] {
+            let file = quicktime(&description, frame_bytes, data, layout);
+            let codec = description[4..8].escape_ascii();
+            assert_is_speech(&format!("{codec}, {layout:?}"), &file);
+        }
+    }
+}
+
+#[test]
+fn companded_samples_in_quicktime_are_read() {
+    // Of the AIFF-C, whose samples are the last chunk's.
+    let aiff = file("mulaw.aifc");
+    let place = aiff.windows(4).position(|bytes| bytes == b"SSND").unwrap();
+    let expected = decode(&aiff, &OPTIONS).unwrap().samples;
+    let data = &aiff[place + 16..];
+    // As long as it is with samples of 24 kHz.
+    assert_eq!(data.len(), expected.len());
+    for layout in [Layout::Typed, Layout::Untyped] {
+        let file = quicktime(&described(b"ulaw", 0, 16, b""), 1, data, layout);
+        assert_eq!(decode(&file, &OPTIONS).unwrap().samples, expected);
+        let other = quicktime(&described(b"alaw", 0, 16, b""), 1, data, layout);
+        assert_eq!(decode(&other, &OPTIONS).unwrap().samples.len(), data.len());
+    }
+}
+
+#[test]
+fn an_untyped_file_of_compressed_sound_is_read() {
+    let mut file = file("aac.m4a");
+    assert_eq!(&file[4..8], b"ftyp");
+    file[4..8].copy_from_slice(b"free");
+    assert_is_speech("AAC in an untyped file", &file);
+}
+
+#[test]
+fn a_quicktime_file_that_is_cut_anywhere_is_read_as_far_as_it_goes_or_refused() {
+    let speech = speech();
+    for layout in [Layout::Typed, Layout::Untyped, Layout::SizeOfEach] {
+        let description = described(b"twos", 0, 16, b"");
+        let file = quicktime(&description, 2, &big_16(&speech), layout);
+        for length in (0..file.len().min(4_000)).chain((4_000..file.len()).step_by(997)) {
+            let recording = decode(&file[..length], &OPTIONS);
+            if let Ok(recording) = recording {
+                assert!(recording.samples.len() <= speech.len(), "{length}");
+            }
+        }
+    }
+    // The index comes first, so half of the data is half of the speech.
+    let file = quicktime(
+        &described(b"twos", 0, 16, b""),
+        2,
+        &big_16(&speech),
+        Layout::Typed,
+    );
+    let half = decode(&file[..file.len() / 2], &OPTIONS).unwrap();
+    assert!(
+        half.samples.len() > speech.len() / 3,
+        "{}",
+        half.samples.len()
+    );
 }

@@ -1,5 +1,6 @@
 //! Facts of an MP4, MOV or M4A that its demultiplexer does not report: the name of an unknown
-//! codec, the frames that an edit list skips, and whether its tables are small enough to walk.
+//! codec, the frames that an edit list skips, whether its tables are small enough to walk, and where
+//! they are.
 //!
 //! ISO/IEC 14496-12.
 
@@ -13,6 +14,42 @@ const USER_DATA_BYTES: usize = 1 << 16;
 /// Limit of the nesting depth of boxes.
 const DEPTH_MAX: usize = 8;
 
+/// Boxes that an MP4 or a QuickTime file may begin with; the oldest have no type.
+const FIRST: [&[u8; 4]; 8] = [
+    b"ftyp", b"moov", b"mdat", b"wide", b"pnot", b"free", b"skip", b"PICT",
+];
+
+/// The type that a file without one has: QuickTime's.
+pub(super) const TYPE: &[u8] = b"\0\0\0\x14ftypqt  \0\0\0\0qt  ";
+
+/// Whether a file's first bytes are those of an MP4 or a QuickTime file.
+pub(super) fn is_mp4(prefix: &[u8]) -> bool {
+    let name = prefix.get(4..8);
+    // A size of a RIFF may spell anything.
+    !prefix.starts_with(b"RIFF") && FIRST.iter().any(|first| name == Some(&first[..]))
+}
+
+/// Where a box's content is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    pub start: u64,
+    pub end: u64,
+}
+
+/// The tables of a track.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tables {
+    /// The descriptions of its codings (`stsd`).
+    pub descriptions: Place,
+    /// The sizes of its samples (`stsz`).
+    pub sizes: Place,
+    /// The numbers of samples of its chunks (`stsc`).
+    pub runs: Place,
+    /// The offsets of its chunks (`stco`, `co64`), and the bytes of one.
+    pub chunks: Place,
+    pub offset_bytes: u64,
+}
+
 /// The first audio track.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct SoundTrack {
@@ -24,40 +61,62 @@ pub(super) struct SoundTrack {
     pub skipped: u64,
     /// Number of runs of samples of equal duration, over all tracks.
     pub run_count: u64,
-    /// Whether the sound goes on beyond the end of the file.
-    pub is_cut: bool,
-    /// Offset and length of a data box that states no size, because it reaches to the end.
+    /// Offset and length of a data box that states no size, because it reaches to the end, or one
+    /// beyond the end.
     pub endless: Option<(u64, u64)>,
+    /// Whether the file has a type (`ftyp`).
+    pub is_typed: bool,
+    /// Where its tables are.
+    pub tables: Tables,
     is_sound: bool,
 }
 
-/// The first audio track of a file, if there is one.
-pub(super) fn sound_track(
+/// What the index of a file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Index {
+    /// The file has none.
+    Missing,
+    /// It is compressed, as old editors wrote it.
+    Packed,
+    /// It has no audio track.
+    WithoutSound,
+    /// The first audio track.
+    Sound(SoundTrack),
+}
+
+/// Reads the index of a file.
+pub(super) fn index(
     source: &mut (impl Read + Seek),
     start: u64,
     file_bytes: u64,
-) -> io::Result<Option<SoundTrack>> {
+) -> io::Result<Index> {
     let mut walk = Walk {
         source,
         boxes: 0,
         run_count: 0,
         gapless: None,
-        is_cut: false,
         endless: None,
+        is_typed: false,
+        is_indexed: false,
+        is_packed: false,
         track: SoundTrack::default(),
         found: None,
     };
     walk.children(start, file_bytes, 0)?;
     let Some(mut track) = walk.found else {
-        return Ok(None);
+        return Ok(match (walk.is_indexed, walk.is_packed) {
+            (false, _) => Index::Missing,
+            (true, true) => Index::Packed,
+            (true, false) => Index::WithoutSound,
+        });
     };
     track.run_count = walk.run_count;
-    track.is_cut = walk.is_cut;
     track.endless = walk.endless;
+    track.is_typed = walk.is_typed;
     if let (0, Some(skipped)) = (track.skipped, walk.gapless) {
         track.skipped = skipped;
     }
-    Ok(Some(track))
+    Ok(Index::Sound(track))
 }
 
 struct Walk<'s, S> {
@@ -66,8 +125,10 @@ struct Walk<'s, S> {
     run_count: u64,
     /// Encoder delay in frames according to a tag.
     gapless: Option<u64>,
-    is_cut: bool,
     endless: Option<(u64, u64)>,
+    is_typed: bool,
+    is_indexed: bool,
+    is_packed: bool,
     /// The track being parsed.
     track: SoundTrack,
     found: Option<SoundTrack>,
@@ -85,9 +146,7 @@ impl<S: Read + Seek> Walk<'_, S> {
             let (Some(size), Some(name)) = (word(&header, 0), field::<4>(&header, 4)) else {
                 return Ok(());
             };
-            if size == 0 && depth == 0 && name == *b"mdat" {
-                self.endless = Some((position, end - position));
-            }
+            let is_endless = size == 0;
             let (content, size) = match size {
                 0 => (8, end - position),
                 1 => match field(&header, 8).map(u64::from_be_bytes) {
@@ -97,8 +156,10 @@ impl<S: Read + Seek> Walk<'_, S> {
                 size => (8, u64::from(size)),
             };
             let next = position.saturating_add(size);
+            if depth == 0 && name == *b"mdat" && (next > end || is_endless) {
+                self.endless = Some((position, end - position));
+            }
             if size < content || next > end {
-                self.is_cut = depth == 0 && name == *b"mdat";
                 return Ok(());
             }
             self.visit(&name, position + content, next, depth)?;
@@ -110,8 +171,10 @@ impl<S: Read + Seek> Walk<'_, S> {
     fn visit(&mut self, name: &[u8; 4], start: u64, end: u64, depth: usize) -> io::Result<()> {
         match name {
             b"moov" | b"mdia" | b"minf" | b"stbl" | b"edts" if depth < DEPTH_MAX => {
+                self.is_indexed |= name == b"moov";
                 self.children(start, end, depth + 1)?;
             }
+            b"cmov" => self.is_packed = true,
             b"trak" if depth < DEPTH_MAX => {
                 self.track = SoundTrack::default();
                 self.children(start, end, depth + 1)?;
@@ -130,9 +193,17 @@ impl<S: Read + Seek> Walk<'_, S> {
             }
             b"udta" => self.gapless = gapless(&read_at(self.source, start, USER_DATA_BYTES)?),
             b"elst" => self.track.skipped = self.skipped(start, end)?,
+            b"ftyp" if depth == 0 => self.is_typed = true,
             b"stsd" => {
                 let bytes = read_at(self.source, start, 16)?;
                 self.track.codec = field(&bytes, 12).unwrap_or_default();
+                self.track.tables.descriptions = Place { start, end };
+            }
+            b"stsz" => self.track.tables.sizes = Place { start, end },
+            b"stsc" => self.track.tables.runs = Place { start, end },
+            b"stco" | b"co64" => {
+                self.track.tables.chunks = Place { start, end };
+                self.track.tables.offset_bytes = if name == b"co64" { 8 } else { 4 };
             }
             b"stts" => {
                 let bytes = read_at(self.source, start, 8)?;

@@ -1,5 +1,6 @@
 //! The formats decoded by Symphonia, within a memory limit.
 
+use super::chunks::{ChunkReader, Chunks};
 use super::metered::{Allowance, Metered};
 use super::mixer::Mixer;
 use super::opus::PacketStream;
@@ -7,6 +8,7 @@ use super::payload::{Coding, Packets, Payload};
 use super::unread::Unread;
 use super::{AudioError, aac, flac, isomp4};
 use isomp4::SoundTrack;
+use std::io::Read;
 use symphonia::core::audio::GenericAudioBufferRef;
 use symphonia::core::codecs::audio::well_known::{
     CODEC_ID_AAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS,
@@ -16,12 +18,13 @@ use symphonia::core::codecs::audio::{
 };
 use symphonia::core::common::Limit;
 use symphonia::core::errors::Error as SymphoniaError;
-use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::probe::{Hint, ProbeableFormat};
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
-use symphonia::core::io::{MediaSource, MediaSourceStream, MediaSourceStreamOptions};
+use symphonia::core::io::{MediaSource, MediaSourceStream, MediaSourceStreamOptions, ReadBytes};
 use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 use symphonia::core::units::Duration;
+use symphonia::default::formats::IsoMp4Reader;
 
 /// Bytes of a container that may be read before the first packet: its index and tags.
 pub(super) const INDEX_BYTES_MAX: u64 = 8 << 20;
@@ -56,19 +59,15 @@ fn damaged(reason: impl ToString) -> AudioError {
 }
 
 /// Decodes a file from `start` on until the mixer has enough. `prefix` holds the file's first
-/// bytes.
+/// bytes, `mp4` is the sound track if it is an MP4.
 pub(super) fn decode(
     mut source: impl MediaSource,
     start: u64,
     file_bytes: u64,
     prefix: &[u8],
+    mp4: Option<SoundTrack>,
     mixer: &mut Mixer,
 ) -> Result<(), AudioError> {
-    let mp4 = if prefix.get(4..8) == Some(b"ftyp") {
-        isomp4::sound_track(&mut source, start, file_bytes).map_err(damaged)?
-    } else {
-        None
-    };
     if let Some(scheme) = mp4.as_ref().and_then(SoundTrack::protection) {
         return Err(AudioError::Unread(Unread::protected(scheme)));
     }
@@ -80,35 +79,41 @@ pub(super) fn decode(
     let allowance = Allowance::default();
     allowance.set(INDEX_BYTES_MAX);
     let length = file_bytes.saturating_sub(start);
-    let is_cut = match &mp4 {
-        Some(track) => track.is_cut,
-        None => matroska_is_cut(prefix, length),
-    };
+    let is_untyped = mp4.as_ref().is_some_and(|track| !track.is_typed);
     let source = Metered::new(source, start, length, &allowance).map_err(damaged)?;
-    let source = source.cut(is_cut).overlaid(overlay);
-    let stream = MediaSourceStream::new(Box::new(source), MediaSourceStreamOptions::default());
+    let source = source
+        .cut(matroska_is_cut(prefix, length))
+        .overlaid(overlay);
+    let source = source.followed(if is_untyped { isomp4::TYPE } else { &[] });
+    let mut stream = MediaSourceStream::new(Box::new(source), MediaSourceStreamOptions::default());
     let metadata = MetadataOptions::default()
         .limit_tag_bytes(Limit::Maximum(TAG_BYTES_MAX))
         .limit_visual_bytes(Limit::Maximum(TAG_BYTES_MAX));
-    let mp4_is_known = prefix.get(4..8) == Some(b"ftyp");
-    let format = symphonia::default::get_probe()
-        .probe(&Hint::new(), stream, FormatOptions::default(), metadata)
-        .map_err(|error| match error {
-            _ if allowance.is_exceeded() => AudioError::TooLarge {
-                part: "index",
-                bytes_max: INDEX_BYTES_MAX,
-            },
-            // An MP4 has its index at the end, where no writer returned to.
-            SymphoniaError::Unsupported(_) if mp4_is_known => damaged(
-                "it ends before its index, as where a recorder was stopped or a copy was cut short",
-            ),
-            SymphoniaError::Unsupported(_) => AudioError::Unknown {
-                reason: "its first bytes are those of none of them".into(),
-            },
-            error => AudioError::Unknown {
-                reason: error.to_string(),
-            },
-        })?;
+    let mp4_is_known = isomp4::is_mp4(prefix);
+    let options = FormatOptions::default();
+    let format = if is_untyped {
+        // The demultiplexer expects to begin behind the first four bytes.
+        stream.ignore_bytes(4).map_err(damaged)?;
+        IsoMp4Reader::try_probe_new(stream, options)
+    } else {
+        symphonia::default::get_probe().probe(&Hint::new(), stream, options, metadata)
+    };
+    let format = format.map_err(|error| match error {
+        _ if allowance.is_exceeded() => AudioError::TooLarge {
+            part: "index",
+            bytes_max: INDEX_BYTES_MAX,
+        },
+        // An MP4 has its index at the end, where no writer returned to.
+        SymphoniaError::Unsupported(_) if mp4_is_known => damaged(
+            "it ends before its index, as where a recorder was stopped or a copy was cut short",
+        ),
+        SymphoniaError::Unsupported(_) => AudioError::Unknown {
+            reason: "its first bytes are those of none of them".into(),
+        },
+        error => AudioError::Unknown {
+            reason: error.to_string(),
+        },
+    })?;
     let unread_codec = || {
         let (name, extension) = match (&mp4, matroska_codec(prefix)) {
             (Some(track), _) => (track.codec_name(), "mp4"),
@@ -235,13 +240,37 @@ pub(super) fn decode_payload(
     } = payload.coding
     else {
         let end = payload.start.saturating_add(payload.length);
-        return decode(source, payload.start, end, &[], mixer);
+        return decode(source, payload.start, end, &[], None, mixer);
     };
     let allowance = Allowance::default();
     allowance.set(u64::MAX);
     let source = Metered::new(source, payload.start, payload.length, &allowance);
     let source = source.map_err(damaged)?;
-    let mut packets = Packets::new(source, payload, codec, block_bytes, block_frames);
+    let packets = Packets::new(source, payload, codec, block_bytes, block_frames);
+    decode_blocks(packets, mixer)
+}
+
+/// Decodes the chunks of an MP4's sound track, which its container only frames.
+pub(super) fn decode_chunks(
+    source: impl MediaSource,
+    chunks: &Chunks,
+    mixer: &mut Mixer,
+) -> Result<(), AudioError> {
+    let Coding::Blocks {
+        codec,
+        block_bytes,
+        block_frames,
+    } = chunks.payload.coding
+    else {
+        return Ok(());
+    };
+    mixer.skip(chunks.skipped);
+    let reader = ChunkReader::new(source, chunks);
+    let packets = Packets::new(reader, &chunks.payload, codec, block_bytes, block_frames);
+    decode_blocks(packets, mixer)
+}
+
+fn decode_blocks(mut packets: Packets<impl Read>, mixer: &mut Mixer) -> Result<(), AudioError> {
     let decoder = symphonia::default::get_codecs()
         .make_audio_decoder(packets.parameters(), &AudioDecoderOptions::default())
         .map_err(damaged)?;

@@ -36,6 +36,8 @@ pub(super) struct Metered<S> {
     is_cut: bool,
     /// Bytes that stand in place of the source's own, from a position on.
     overlay: Option<(u64, Vec<u8>)>,
+    /// Bytes that follow the source's own.
+    tail: &'static [u8],
 }
 
 impl<S: MediaSource> Metered<S> {
@@ -55,7 +57,19 @@ impl<S: MediaSource> Metered<S> {
             allowance: allowance.clone(),
             is_cut: false,
             overlay: None,
+            tail: &[],
         })
+    }
+
+    /// Has `tail` read behind the source's own bytes.
+    pub(super) fn followed(mut self, tail: &'static [u8]) -> Metered<S> {
+        self.tail = tail;
+        self
+    }
+
+    /// Bytes in all.
+    fn whole_length(&self) -> u64 {
+        self.length.saturating_add(self.tail.len() as u64)
     }
 
     /// Has `bytes` read at `position` in place of the source's own.
@@ -91,7 +105,13 @@ impl<S: MediaSource> Read for Metered<S> {
         let left = self.length.saturating_sub(self.position);
         let wanted = left.min(buffer.len() as u64);
         if wanted == 0 {
-            return Ok(0);
+            let passed = usize::try_from(self.position.saturating_sub(self.length)).ok();
+            let mut rest = passed
+                .and_then(|passed| self.tail.get(passed..))
+                .unwrap_or(&[]);
+            let count = rest.read(buffer)?;
+            self.position += count as u64;
+            return Ok(count);
         }
         let allowed = self.allowance.bytes.load(Ordering::Relaxed);
         if allowed == 0 {
@@ -112,7 +132,7 @@ impl<S: MediaSource> Seek for Metered<S> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let position = match to {
             SeekFrom::Start(position) => Some(position),
-            SeekFrom::End(offset) => self.length.checked_add_signed(offset),
+            SeekFrom::End(offset) => self.whole_length().checked_add_signed(offset),
             SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
         };
         let place = position.and_then(|position| position.checked_add(self.start));
@@ -131,6 +151,6 @@ impl<S: MediaSource> MediaSource for Metered<S> {
     }
 
     fn byte_len(&self) -> Option<u64> {
-        (!self.is_cut).then_some(self.length)
+        (!self.is_cut).then(|| self.whole_length())
     }
 }

@@ -7,6 +7,7 @@
 mod aac;
 mod aiff;
 mod caf;
+mod chunks;
 mod error;
 mod flac;
 mod header;
@@ -24,6 +25,8 @@ mod unread;
 pub use error::AudioError;
 pub use unread::Unread;
 
+use chunks::Chunks;
+use isomp4::{Index, SoundTrack};
 use metered::{Allowance, Metered};
 use mixer::Mixer;
 use payload::{Coding, Payload};
@@ -160,6 +163,7 @@ pub fn pieces_bytes_max_of(
     let has_index = !matches!(
         Container::of(&mut source)?.content,
         Content::Opus
+            | Content::Chunks(_)
             | Content::Payload(Payload {
                 coding: Coding::Blocks { .. },
                 ..
@@ -190,10 +194,12 @@ struct Container {
 enum Content {
     /// Framed only.
     Payload(Payload),
+    /// Framed only, in the chunks of an MP4.
+    Chunks(Chunks),
     /// Opus in Ogg.
     Opus,
-    /// Everything else.
-    Library,
+    /// Everything else, with the sound track of an MP4.
+    Library(Option<SoundTrack>),
 }
 
 impl Container {
@@ -218,7 +224,8 @@ impl Container {
         let content = match payload {
             Some(payload) => Content::Payload(payload),
             None if opus::is_ogg_opus(&prefix) => Content::Opus,
-            None => Content::Library,
+            None if isomp4::is_mp4(&prefix) => Container::of_mp4(source, start, file_bytes)?,
+            None => Content::Library(None),
         };
         Ok(Container {
             file_bytes,
@@ -226,6 +233,29 @@ impl Container {
             prefix,
             content,
         })
+    }
+
+    fn of_mp4(
+        source: &mut impl MediaSource,
+        start: u64,
+        file_bytes: u64,
+    ) -> Result<Content, AudioError> {
+        let index = isomp4::index(source, start, file_bytes);
+        let index = index.map_err(|error| AudioError::Damaged {
+            reason: error.to_string(),
+        })?;
+        let track = match index {
+            // The demultiplexer finds none either.
+            Index::Missing => return Ok(Content::Library(None)),
+            Index::Packed => {
+                let name = "QuickTime with a compressed index";
+                return Err(AudioError::Unread(Unread::codec(name, "mov")));
+            }
+            Index::WithoutSound => return Err(AudioError::Unread(Unread::without_sound())),
+            Index::Sound(track) => track,
+        };
+        let chunks = chunks::find(source, &track)?;
+        Ok(chunks.map_or(Content::Library(Some(track)), Content::Chunks))
     }
 }
 
@@ -238,6 +268,7 @@ fn read_into(mut source: impl MediaSource, mixer: &mut Mixer<'_>) -> Result<(), 
     } = Container::of(&mut source)?;
     match content {
         Content::Payload(payload) => library::decode_payload(source, &payload, mixer),
+        Content::Chunks(chunks) => library::decode_chunks(source, &chunks, mixer),
         Content::Opus => {
             let allowance = Allowance::default();
             allowance.set(u64::MAX);
@@ -248,7 +279,7 @@ fn read_into(mut source: impl MediaSource, mixer: &mut Mixer<'_>) -> Result<(), 
             })?;
             opus::decode_ogg(source, mixer)
         }
-        Content::Library => library::decode(source, start, file_bytes, &prefix, mixer),
+        Content::Library(mp4) => library::decode(source, start, file_bytes, &prefix, mp4, mixer),
     }
 }
 

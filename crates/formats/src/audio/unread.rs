@@ -100,11 +100,6 @@ impl Unread {
         if at(0, b"FORM") && at(8, b"8SVX") {
             return Some(Unread::codec("Amiga (8SVX)", "iff"));
         }
-        // QuickTime's oldest files have no type.
-        let old = [&b"moov"[..], b"mdat", b"wide", b"pnot"];
-        if old.iter().any(|name| at(4, name)) && !at(0, b"RIFF") {
-            return Some(Unread::codec("Old QuickTime (without a file type)", "mov"));
-        }
         // Frames of LATM begin with eleven bits.
         if let [0x56, second, _, ..] = prefix
             && second & 0xe0 == 0xe0

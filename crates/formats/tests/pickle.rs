@@ -428,3 +428,90 @@ proptest! {
         prop_assert_eq!(plain_text(plain.root()), plain_text(knowing.root()));
     }
 }
+
+/// `[np.int64(-5), np.uint64(2**64 - 1), np.float32(1.5), np.float16(0.25), np.bool_(True)]`, and a
+/// big-endian `i4` of 258, in protocol 4.
+const NUMPY: &[u8] = b"\x80\x04]\x94(\x8c\x15numpy.core.multiarray\x94\x8c\x06scalar\x94\x93\x94\
+    \x8c\x05numpy\x94\x8c\x05dtype\x94\x93\x94\x8c\x02i8\x94\x89\x88\x87\x94R\x94(K\x03\x8c\x01<\x94NNNJ\
+    \xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94bC\x08\xfb\xff\xff\xff\xff\xff\xff\xff\x94\x86\x94R\x94\
+    h\x03h\x06\x8c\x02u8\x94\x89\x88\x87\x94R\x94C\x08\xff\xff\xff\xff\xff\xff\xff\xff\x94\x86\x94R\x94\
+    h\x03h\x06\x8c\x02f4\x94\x89\x88\x87\x94R\x94C\x04\x00\x00\xc0?\x94\x86\x94R\x94\
+    h\x03h\x06\x8c\x02f2\x94\x89\x88\x87\x94R\x94C\x02\x004\x94\x86\x94R\x94\
+    h\x03h\x06\x8c\x02b1\x94\x89\x88\x87\x94R\x94C\x01\x01\x94\x86\x94R\x94\
+    h\x03h\x06\x8c\x02i4\x94\x89\x88\x87\x94R\x94(K\x03\x8c\x01>\x94NNNJ\
+    \xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94bC\x04\x00\x00\x01\x02\x94\x86\x94R\x94e.";
+
+/// `np.int64(-5)` in protocol 2, where bytes are text.
+const OLD_NUMPY: &[u8] = b"\x80\x02cnumpy.core.multiarray\nscalar\nq\x00cnumpy\ndtype\nq\x01X\x02\x00\x00\
+    \x00i8q\x02\x89\x88\x87q\x03Rq\x04(K\x03X\x01\x00\x00\x00<q\x05NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xff\
+    K\x00tq\x06bc_codecs\nencode\nq\x07X\x10\x00\x00\x00\xc3\xbb\xc3\xbf\xc3\xbf\xc3\xbf\xc3\xbf\xc3\xbf\xc3\
+    \xbf\xc3\xbfq\x08X\x06\x00\x00\x00latin1q\x09\x86q\x0aRq\x0b\x86q\x0cRq\x0d.";
+
+fn numbers() -> PickleLimits {
+    PickleLimits {
+        globals: Globals::Numbers,
+        ..PickleLimits::default()
+    }
+}
+
+#[test]
+fn numbers_of_numpy_are_read_as_numbers() {
+    let document = pickle::read(NUMPY, &numbers()).unwrap();
+    let items: Vec<ValueRef<'_>> = document.root().items().unwrap().collect();
+    assert_eq!(items.len(), 6);
+    assert_eq!(items[0].integer(), Some(-5));
+    assert_eq!(items[1].unsigned(), Some(u64::MAX));
+    assert_eq!(items[2].float(), Some(1.5));
+    assert_eq!(items[3].float(), Some(0.25));
+    assert_eq!(items[4].boolean(), Some(true));
+    assert_eq!(items[5].integer(), Some(258));
+    let old = pickle::read(OLD_NUMPY, &numbers()).unwrap();
+    assert_eq!(old.root().integer(), Some(-5));
+    // The second version of numpy has another name for it.
+    let place = OLD_NUMPY
+        .windows(5)
+        .position(|bytes| bytes == b".core")
+        .unwrap();
+    let newer = [&OLD_NUMPY[..place], b"._core", &OLD_NUMPY[place + 5..]].concat();
+    assert_eq!(
+        pickle::read(&newer[..], &numbers())
+            .unwrap()
+            .root()
+            .integer(),
+        Some(-5)
+    );
+    assert!(pickle::read(OLD_NUMPY, &PickleLimits::default()).is_err());
+}
+
+#[test]
+fn nothing_but_numbers_comes_of_the_names_that_numbers_need() {
+    for file in CODE {
+        let error = pickle::read(file, &numbers()).unwrap_err();
+        assert!(
+            matches!(&error.kind, PickleErrorKind::GlobalRefused(name) if name == "os.system"),
+            "{error}"
+        );
+    }
+    let replaced = |from: &[u8], to: &[u8]| {
+        let place = (OLD_NUMPY.windows(from.len())).position(|bytes| bytes == from);
+        let place = place.unwrap();
+        let file = [&OLD_NUMPY[..place], to, &OLD_NUMPY[place + from.len()..]].concat();
+        pickle::read(&file[..], &numbers()).err()
+    };
+    for (from, to) in [
+        // A date, objects, a number longer than its bytes, another encoding, and another function.
+        (&b"i8"[..], &b"M8"[..]),
+        (b"i8", b"O8"),
+        (b"i8", b"i4"),
+        (b"latin1", b"base64"),
+        (b"multiarray\nscalar", b"multiarray\n_recon"),
+        (b"_codecs\nencode", b"_codecs\ndecode"),
+        (b"numpy\ndtype", b"numpy\nload"),
+    ] {
+        let error = replaced(from, to).expect("it is refused");
+        assert!(
+            matches!(error.kind, PickleErrorKind::GlobalRefused(_)),
+            "{error}"
+        );
+    }
+}

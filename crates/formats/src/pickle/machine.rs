@@ -5,6 +5,7 @@ use super::error::{PickleError, PickleErrorKind as Kind};
 use super::input::Input;
 use super::listener::{Disposition, KeepAll, LISTEN_DEPTH_MAX, PickleListener, PickleStep, path};
 use super::memo::{self, Memo, MemoUse, Stored};
+use super::numpy::{self, Made};
 use super::opcode as op;
 use super::text;
 use std::io::Read;
@@ -35,6 +36,8 @@ impl Default for PickleLimits {
 pub enum Globals {
     /// Report an error.
     Refuse,
+    /// Read those that make numpy's numbers as the numbers; report an error for others.
+    Numbers,
     /// Record them as inert nodes.
     Inert,
 }
@@ -349,7 +352,7 @@ impl<R: Read, L: PickleListener> Parser<R, L> {
                 Ok(())
             }
             _ => {
-                if self.limits.globals == Globals::Refuse {
+                if self.limits.globals != Globals::Inert {
                     return self.fail(Kind::PersistentIdRefused);
                 }
                 let id = if opcode == op::PERSID {
@@ -365,7 +368,12 @@ impl<R: Read, L: PickleListener> Parser<R, L> {
     }
 
     fn push_global(&mut self, module: Box<str>, name: Box<str>) -> Result<(), PickleError> {
-        if self.limits.globals == Globals::Refuse {
+        let is_refused = match self.limits.globals {
+            Globals::Refuse => true,
+            Globals::Numbers => !numpy::is_needed(&module, &name),
+            Globals::Inert => false,
+        };
+        if is_refused {
             return self.fail(Kind::GlobalRefused(text::shown(&module, &name)));
         }
         self.push_node(Node::Global { module, name })
@@ -382,6 +390,20 @@ impl<R: Read, L: PickleListener> Parser<R, L> {
         }
         let arguments = self.pop()?;
         let callable = self.pop()?;
+        if self.limits.globals == Globals::Numbers {
+            let made = numpy::made(&self.nodes, callable, arguments);
+            if !matches!(made, Some(Made::Type)) {
+                self.release(callable);
+                self.release(arguments);
+            }
+            match made {
+                Some(Made::Number(value)) => return self.push(value),
+                Some(Made::Large(bytes)) => return self.push_node(Node::BigInteger(bytes)),
+                Some(Made::Bytes(bytes)) => return self.push_node(Node::Bytes(bytes)),
+                Some(Made::Type) => {}
+                None => return self.fail(Kind::GlobalRefused("a call".to_owned())),
+            }
+        }
         self.push_node(Node::Call(Box::new(PickleCall {
             callable,
             arguments,

@@ -20,6 +20,7 @@ mod input;
 mod listener;
 mod machine;
 mod memo;
+mod numpy;
 mod opcode;
 mod text;
 mod writer;

@@ -7,8 +7,8 @@ use crate::pool::PoolConfiguration;
 use crate::trace::error::{TraceError, TraceErrorKind as Kind, TracePosition};
 use crate::trace::event::{Event, TagId, Tags};
 use sottovoce_formats::pickle::{
-    Disposition, MemoUse, Parser, PickleError, PickleErrorKind, PickleLimits, PickleListener,
-    PickleStep, ValueRef,
+    Disposition, Globals, MemoUse, Parser, PickleError, PickleErrorKind, PickleLimits,
+    PickleListener, PickleStep, ValueRef,
 };
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read};
@@ -106,7 +106,8 @@ impl SnapshotReader {
     fn parser<L: PickleListener>(&self, listener: L) -> Result<Parser<ByteSource, L>, TraceError> {
         let limits = PickleLimits {
             memory_bytes: MEMORY_BYTES_MAX,
-            ..PickleLimits::default()
+            // Programs that compute with the sizes leave numpy's numbers there.
+            globals: Globals::Numbers,
         };
         Ok(Parser::new(
             self.source()?,

@@ -572,6 +572,23 @@ fn companded_samples_in_quicktime_are_read() {
 }
 
 #[test]
+fn a_rate_that_its_field_is_too_small_for_is_that_of_the_clock() {
+    let samples: Vec<f32> = (speech().iter()).flat_map(|&sample| [sample; 4]).collect();
+    let mut file = quicktime(
+        &described(b"twos", 0, 16, b""),
+        2,
+        &big_16(&samples),
+        Layout::Typed,
+    );
+    // The clock of the media has four ticks for each that the description states.
+    let place = file.windows(4).position(|bytes| bytes == b"mdhd").unwrap();
+    let ticks = (4 * SAMPLE_RATE).to_be_bytes();
+    file[place + 16..place + 20].copy_from_slice(&ticks);
+    let recording = decode(&file, &OPTIONS).unwrap();
+    assert_eq!(recording.samples.len(), speech().len());
+}
+
+#[test]
 fn an_untyped_file_of_compressed_sound_is_read() {
     let mut file = file("aac.m4a");
     assert_eq!(&file[4..8], b"ftyp");

@@ -61,9 +61,15 @@ pub(super) fn find(
     }
     let start = tables.descriptions.start.saturating_add(TABLE_HEAD_BYTES);
     let bytes = read_at(source, start, DESCRIPTION_BYTES).map_err(damaged)?;
-    let Some(described) = Description::parse(&bytes, track.timescale) else {
+    let Some(mut described) = Description::parse(&bytes, track.timescale) else {
         return Ok(None);
     };
+    let durations = read_at(source, tables.durations.start, 16).map_err(damaged)?;
+    let is_tick = field(&durations, 12).map(u32::from_be_bytes) == Some(1);
+    // Of a rate that its field is too small for, some writers state a part.
+    if is_tick && track.timescale > u32::from(u16::MAX) {
+        described.sample_rate = track.timescale;
+    }
     let Some(coding) = described.coding(&bytes) else {
         return Ok(None);
     };

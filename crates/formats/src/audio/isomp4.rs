@@ -41,6 +41,8 @@ pub(super) struct Place {
 pub(super) struct Tables {
     /// The descriptions of its codings (`stsd`).
     pub descriptions: Place,
+    /// The durations of its samples (`stts`).
+    pub durations: Place,
     /// The sizes of its samples (`stsz`).
     pub sizes: Place,
     /// The numbers of samples of its chunks (`stsc`).
@@ -208,6 +210,7 @@ impl<S: Read + Seek> Walk<'_, S> {
             b"stts" => {
                 let bytes = read_at(self.source, start, 8)?;
                 self.run_count += u64::from(word(&bytes, 4).unwrap_or(0));
+                self.track.tables.durations = Place { start, end };
             }
             _ => {}
         }
@@ -276,6 +279,7 @@ impl SoundTrack {
             b"ssmv" => "SMV",
             b"mhm1" | b"mha1" => "MPEG-H",
             b"apac" => "Apple Positional Audio",
+            b"ipcm" | b"fpcm" => "PCM in fragments of an MP4",
             codec => return format!("\"{}\" in MP4", codec.escape_ascii()),
         };
         name.into()

@@ -10,6 +10,7 @@ mod interrupt;
 mod near_miss;
 mod options;
 pub mod output;
+mod refusal;
 mod script;
 pub mod source;
 mod text_input;
@@ -24,8 +25,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     match commands::Arguments::try_parse_from(&arguments) {
         Ok(arguments) => commands::run(arguments),
-        Err(mut error) => {
-            near_miss::suggest(&mut error, &commands::Arguments::command(), &arguments);
+        Err(error) => {
+            let command = commands::Arguments::command();
+            let mut error = refusal::in_plain_words(error, &command);
+            near_miss::suggest(&mut error, &command, &arguments);
             // If standard error is closed, nobody can be told.
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
@@ -39,8 +42,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// # Errors
 /// The command's error, or a usage error.
 pub fn capture(arguments: impl IntoIterator<Item = OsString>) -> Result<String, String> {
-    let arguments =
-        commands::Arguments::try_parse_from(arguments).map_err(|error| error.to_string())?;
+    let arguments = commands::Arguments::try_parse_from(arguments).map_err(|error| {
+        refusal::in_plain_words(error, &commands::Arguments::command()).to_string()
+    })?;
     let (outcome, printed) = output::print::capture(|| commands::execute(arguments));
     outcome.map_err(|error| error.to_string())?;
     String::from_utf8(printed).map_err(|error| error.to_string())

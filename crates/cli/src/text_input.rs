@@ -48,16 +48,28 @@ pub fn open(argument: Option<&str>, file: Option<&Path>) -> Result<SpokenText, B
         if !names_input && input.is_terminal() {
             return Err(NOTHING.into());
         }
-        return Ok(SpokenText::Arriving(ArrivingText::new(input)));
+        return Ok(SpokenText::Arriving(ArrivingText::new(input, INPUT_NAME)));
+    }
+    // A pipe gives its text as it comes, whatever name leads to it.
+    if let (None, Some(path)) = (argument, file)
+        && std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+    {
+        let name = path.display().to_string();
+        let source = File::open(path).map_err(|error| format!("{name}: {error}"))?;
+        return Ok(SpokenText::Arriving(ArrivingText::new(source, name)));
     }
     Ok(SpokenText::Whole(read(argument, file)?))
 }
+
+const INPUT_NAME: &str = "standard input";
 
 const NOTHING: &str = "nothing to say: give a text, --file, or text on standard input";
 
 /// Text that is read as it arrives, in UTF-8 or in UTF-16 with a byte order mark.
 pub struct ArrivingText {
     source: Box<dyn Read + Send>,
+    /// What to call the source in messages.
+    name: String,
     decoder: Decoder,
     /// Characters so far, and how many of them were NUL.
     characters: usize,
@@ -66,9 +78,10 @@ pub struct ArrivingText {
 }
 
 impl ArrivingText {
-    fn new(source: impl Read + Send + 'static) -> ArrivingText {
+    fn new(source: impl Read + Send + 'static, name: impl Into<String>) -> ArrivingText {
         ArrivingText {
             source: Box::new(source),
+            name: name.into(),
             decoder: UTF_8.new_decoder(),
             characters: 0,
             nuls: 0,
@@ -105,10 +118,10 @@ impl ArrivingText {
         self.nuls += text.matches('\0').count();
         match result {
             _ if is_wide(self.characters, self.nuls) => {
-                Err(unknown_encoding("standard input", "UTF-16LE").into())
+                Err(unknown_encoding(&self.name, "UTF-16LE").into())
             }
             DecoderResult::InputEmpty => Ok(Some(text)),
-            _ => Err(unknown_encoding("standard input", CODE_PAGE).into()),
+            _ => Err(unknown_encoding(&self.name, CODE_PAGE).into()),
         }
     }
 
@@ -337,7 +350,7 @@ mod tests {
                 .flat_map(u16::to_le_bytes)
                 .collect();
             for bytes in [text.as_bytes().to_vec(), wide] {
-                let mut arriving = ArrivingText::new(Trickle(bytes));
+                let mut arriving = ArrivingText::new(Trickle(bytes), INPUT_NAME);
                 let mut read = String::new();
                 while let Some(piece) = arriving.piece().unwrap() {
                     read.push_str(&piece);
@@ -350,7 +363,7 @@ mod tests {
     #[test]
     fn text_that_arrives_in_another_encoding_or_ends_within_a_character_is_refused() {
         for bytes in [&b"d\xe9j\xe0 vu"[..], b"half \xc3"] {
-            let mut arriving = ArrivingText::new(Trickle(bytes.to_vec()));
+            let mut arriving = ArrivingText::new(Trickle(bytes.to_vec()), INPUT_NAME);
             let refused = loop {
                 match arriving.piece() {
                     Ok(Some(_)) => {}
@@ -396,7 +409,7 @@ mod tests {
             (&b"\xff\xfe\x60\x4f\x7d\x59".to_vec(), None),
         ] {
             assert_eq!(wide_encoding(bytes), encoding, "{bytes:?}");
-            let mut arriving = ArrivingText::new(Trickle(bytes.clone()));
+            let mut arriving = ArrivingText::new(Trickle(bytes.clone()), INPUT_NAME);
             let read = std::iter::from_fn(|| arriving.piece().transpose());
             let refused = read.take(BYTES_MAX as usize).any(|piece| piece.is_err());
             assert_eq!(refused, encoding.is_some(), "{bytes:?}");
@@ -405,10 +418,10 @@ mod tests {
 
     #[test]
     fn the_beginning_is_found_behind_white_space_and_missed_where_there_is_none() {
-        let mut arriving = ArrivingText::new(Trickle(b" \n\t Hi".to_vec()));
+        let mut arriving = ArrivingText::new(Trickle(b" \n\t Hi".to_vec()), INPUT_NAME);
         assert_eq!(arriving.beginning().unwrap(), "H");
         for empty in [&b""[..], b" \n"] {
-            let mut arriving = ArrivingText::new(Trickle(empty.to_vec()));
+            let mut arriving = ArrivingText::new(Trickle(empty.to_vec()), INPUT_NAME);
             assert!(arriving.beginning().is_err());
         }
     }

@@ -141,7 +141,13 @@ fn text_comes_from_standard_input_or_a_file_alike() {
 
 #[test]
 fn text_on_standard_input_is_spoken_as_it_comes() {
-    for named in [&[][..], &["-"], &["--file", "-"]] {
+    for named in [
+        &[][..],
+        &["-"],
+        &["--file", "-"],
+        #[cfg(unix)]
+        &["--file", "/dev/stdin"],
+    ] {
         let mut child = sottovoce()
             .args(["speak", "--out", "-", "--format", "pcm"])
             .args(named)

@@ -33,7 +33,7 @@ pub struct Arguments {
     #[arg(long, default_value = "f32")]
     precision: Precision,
     /// Threads; without it, as many as the machine has.
-    #[arg(long, value_parser = count_of::<EngineOptions>("threads"))]
+    #[arg(long, value_parser = count_of::<EngineOptions>("threads"), allow_negative_numbers = true)]
     threads: Option<usize>,
 }
 

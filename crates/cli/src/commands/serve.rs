@@ -36,11 +36,11 @@ pub struct Arguments {
     #[arg(long, default_value = "127.0.0.1")]
     address: IpAddr,
     /// Port to listen on; 0 chooses a free one.
-    #[arg(long, default_value_t = 8000)]
+    #[arg(long, default_value_t = 8000, value_parser = parse_port, allow_negative_numbers = true)]
     port: u16,
     /// Also serve Wyoming, the protocol of Home Assistant's voice services, at this port or address
     /// and port, such as 10200 or 0.0.0.0:10200. It has no authentication.
-    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = parse_listener)]
+    #[arg(long, value_name = "[ADDRESS:]PORT", allow_negative_numbers = true, value_parser = parse_listener)]
     wyoming: Option<Listener>,
     /// Announce the Wyoming service to the local network under this name (mDNS), so that Home
     /// Assistant finds it.
@@ -88,7 +88,7 @@ pub struct Arguments {
     #[arg(long)]
     open_lists: bool,
     /// Minutes without a request after which the model is unloaded.
-    #[arg(long, value_name = "MINUTES")]
+    #[arg(long, value_name = "MINUTES", allow_negative_numbers = true)]
     idle_unload: Option<f64>,
     #[command(flatten)]
     limits: Chosen<ForLimits>,
@@ -288,6 +288,10 @@ fn announce_ready(addresses: Addresses, streams: Option<usize>, json: bool) {
     } else if let Some(streams) = streams {
         note!("ready; streams that fit: {streams}");
     }
+}
+
+fn parse_port(text: &str) -> Result<u16, &'static str> {
+    text.parse().map_err(|_| "use a port from 0 to 65535")
 }
 
 /// Reads `PORT` or `ADDRESS:PORT`.

@@ -35,27 +35,27 @@ pub struct Arguments {
     /// Minutes of speech in the endurance test, once in one stream and once in short utterances. On
     /// a device slower than real time the other tests have fewer runs and shorter sentences, in
     /// proportion.
-    #[arg(long, default_value_t = 60.0)]
+    #[arg(long, default_value_t = 60.0, allow_negative_numbers = true)]
     audio_minutes: f64,
     /// Number of voices that take turns.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, allow_negative_numbers = true)]
     voices: usize,
     /// Number of switches between them.
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, allow_negative_numbers = true)]
     switches: usize,
     /// Number of streams at once.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, allow_negative_numbers = true)]
     streams: usize,
     /// Number of streams that the budget holds.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, allow_negative_numbers = true)]
     streams_in_budget: usize,
     /// Most runs with a failing driver call for each kind of fault and device [default: 1000; 3 for
     /// models other than pico].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     faults_max: Option<usize>,
     /// Most speech tokens of a sentence, 25 a second [default: the model's own limit; 25 with
     /// random weights, which never end a sentence].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     sentence_tokens_max: Option<usize>,
     /// One JSON object instead of a table.
     #[arg(long)]

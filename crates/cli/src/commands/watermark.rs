@@ -36,7 +36,7 @@ enum Command {
         #[arg(long, value_name = "FILE.safetensors")]
         weights: PathBuf,
         /// Threads for arithmetic.
-        #[arg(long)]
+        #[arg(long, allow_negative_numbers = true)]
         threads: Option<usize>,
         /// One JSON object instead of a line.
         #[arg(long)]

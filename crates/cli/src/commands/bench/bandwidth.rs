@@ -18,13 +18,13 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Threads for arithmetic, each number in turn; 0 takes all.
-    #[arg(long, value_delimiter = ',', default_value = "1,0", value_parser = count_of::<EngineOptions>("threads"))]
+    #[arg(long, value_delimiter = ',', default_value = "1,0", value_parser = count_of::<EngineOptions>("threads"), allow_negative_numbers = true)]
     threads: Vec<usize>,
     /// Weights at each precision; more than the processor's caches.
     #[arg(long, default_value = "512MiB", value_parser = parse_bytes, value_name = "SIZE")]
     weights: u64,
     /// Passes over the weights, of which the best counts.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, allow_negative_numbers = true)]
     passes: usize,
     /// Print one JSON list.
     #[arg(long)]

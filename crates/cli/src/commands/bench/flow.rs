@@ -29,10 +29,10 @@ pub struct Arguments {
     #[arg(long, default_value = "int8")]
     precision: Precision,
     /// Threads for arithmetic; 0 takes all.
-    #[arg(long, default_value = "0", value_parser = count_of::<EngineOptions>("threads"))]
+    #[arg(long, default_value = "0", value_parser = count_of::<EngineOptions>("threads"), allow_negative_numbers = true)]
     threads: usize,
     /// Speech tokens of the utterance.
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=1000), allow_negative_numbers = true)]
     tokens: u16,
     /// Tokens in a chunk, each in turn.
     #[arg(long, value_delimiter = ',', default_value = "75", value_parser = count_of::<StreamOptions>("chunk_size"))]

@@ -42,7 +42,7 @@ pub struct Arguments {
     )]
     profiles: Vec<Profile>,
     /// Most seconds of speech in a run.
-    #[arg(long, default_value_t = 40.0)]
+    #[arg(long, default_value_t = 40.0, allow_negative_numbers = true)]
     audio_seconds: f64,
     /// What to speak.
     #[arg(long, default_value = DEFAULT_TEXT)]
@@ -54,7 +54,12 @@ pub struct Arguments {
     no_further: bool,
     /// Rounds in which every profile speaks in turn, to measure its time cost relative to none; 0
     /// skips them.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
     rounds: usize,
     /// Print one JSON object.
     #[arg(long)]

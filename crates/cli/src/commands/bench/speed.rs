@@ -30,7 +30,7 @@ pub struct Arguments {
     #[arg(long, default_value = "int8")]
     precision: Precision,
     /// Threads for arithmetic; 0 takes all.
-    #[arg(long, default_value = "0", value_parser = count_of::<EngineOptions>("threads"))]
+    #[arg(long, default_value = "0", value_parser = count_of::<EngineOptions>("threads"), allow_negative_numbers = true)]
     threads: usize,
     /// What computes: cpu, cuda, cuda:N (counted from 0), or auto. CUDA is experimental: it has
     /// run on an NVIDIA H200 only.
@@ -38,7 +38,12 @@ pub struct Arguments {
     device: DeviceChoice,
     /// In place of stages, time utterances of these lengths, streamed and whole, in seconds;
     /// without --synthetic, pico's.
-    #[arg(long, value_delimiter = ',', value_name = "SECONDS")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "SECONDS",
+        allow_negative_numbers = true
+    )]
     utterances: Vec<f64>,
     /// Take S3Gen and the vocoder of base, turbo or nano.
     #[arg(long, value_parser = parse_variant, requires = "utterances", requires = "synthetic")]
@@ -47,7 +52,12 @@ pub struct Arguments {
     #[arg(long, value_parser = parse_bytes, value_name = "SIZE", requires = "utterances")]
     memory: Option<u64>,
     /// Rounds of each utterance; the best is shown.
-    #[arg(long, default_value_t = 1, requires = "utterances")]
+    #[arg(
+        long,
+        default_value_t = 1,
+        requires = "utterances",
+        allow_negative_numbers = true
+    )]
     rounds: usize,
     /// Streams that speak each utterance at the same time; 0 is one.
     #[arg(

@@ -46,7 +46,7 @@ struct Trace {
     #[arg(value_name = "TRACE")]
     path: PathBuf,
     /// Device to read from a snapshot of several. Default: the one that held the most memory.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     device: Option<u64>,
 }
 

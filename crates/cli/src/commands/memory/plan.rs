@@ -39,7 +39,7 @@ pub struct Arguments {
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     capacity: Option<u64>,
     /// Offsets are multiples of this many bytes. Default: 64 for a trace, 1 for a list of buffers.
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=1 << 30), allow_negative_numbers = true)]
     alignment: Option<u64>,
     /// Print one JSON object, bytes throughout.
     #[arg(long)]

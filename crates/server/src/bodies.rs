@@ -7,7 +7,8 @@ use crate::fields::{Fields, FromFields};
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
-use flate2::read::{GzDecoder, ZlibDecoder};
+use flate2::bufread::GzDecoder;
+use flate2::read::{DeflateDecoder, ZlibDecoder};
 use http_body_util::BodyExt;
 use std::io::Read;
 use std::sync::Arc;
@@ -150,38 +151,76 @@ async fn collect(
                 return Err(too_large(bytes_max));
             }
             held.add(piece.len())?;
+            // No more than is counted; doubling would take up to twice as much.
+            bytes.reserve_exact(piece.len());
             bytes.extend_from_slice(&piece);
         }
     }
+    let mut unpacked = Unpacked {
+        bytes: Vec::new(),
+        bytes_max,
+        held: memory.hold(),
+    };
     match packing {
-        Packing::Plain => Ok((bytes, held)),
-        Packing::Gzip => unpack(GzDecoder::new(bytes.as_slice()), bytes_max, memory),
-        // HTTP's `deflate` means the zlib format.
-        Packing::Deflate => unpack(ZlibDecoder::new(bytes.as_slice()), bytes_max, memory),
+        Packing::Plain => return Ok((bytes, held)),
+        Packing::Gzip => {
+            // A packer that works in pieces leaves several members. What follows the last is
+            // ignored, as gzip itself does.
+            let mut rest = bytes.as_slice();
+            let mut is_first = true;
+            while is_first || rest.starts_with(GZIP) {
+                let mut member = GzDecoder::new(rest);
+                unpacked.read(&mut member)?;
+                rest = member.into_inner();
+                is_first = false;
+            }
+        }
+        // HTTP's `deflate` means the zlib format; some clients leave out its frame.
+        Packing::Deflate if is_zlib(&bytes) => {
+            unpacked.read(&mut ZlibDecoder::new(bytes.as_slice()))?;
+        }
+        Packing::Deflate => unpacked.read(&mut DeflateDecoder::new(bytes.as_slice()))?,
     }
+    Ok((unpacked.bytes, unpacked.held))
 }
 
-fn unpack(
-    mut packed: impl Read,
+/// The first bytes of a member of gzip data.
+const GZIP: &[u8] = b"\x1f\x8b";
+
+/// Whether data begins with the header of the zlib format.
+fn is_zlib(bytes: &[u8]) -> bool {
+    let Some(&[method, flags]) = bytes.get(..2) else {
+        return false;
+    };
+    method & 0xf == 8 && u16::from_be_bytes([method, flags]).is_multiple_of(31)
+}
+
+/// A body as far as it is unpacked.
+struct Unpacked {
+    bytes: Vec<u8>,
     bytes_max: usize,
-    memory: &Arc<BodyMemory>,
-) -> Result<(Vec<u8>, HeldBytes), ServerError> {
-    let mut held = memory.hold();
-    let mut bytes = Vec::new();
-    let mut piece = [0; PIECE_BYTES];
-    loop {
-        let count = packed.read(&mut piece).map_err(|_| ServerError::Body {
-            status: StatusCode::BAD_REQUEST,
-            reason: "the body cannot be unpacked as its Content-Encoding says".into(),
-        })?;
-        if count == 0 {
-            return Ok((bytes, held));
+    held: HeldBytes,
+}
+
+impl Unpacked {
+    /// Appends what `packed` holds.
+    fn read(&mut self, packed: &mut impl Read) -> Result<(), ServerError> {
+        let mut piece = [0; PIECE_BYTES];
+        loop {
+            let count = packed.read(&mut piece).map_err(|_| ServerError::Body {
+                status: StatusCode::BAD_REQUEST,
+                reason: "the body cannot be unpacked as its Content-Encoding says".into(),
+            })?;
+            if count == 0 {
+                return Ok(());
+            }
+            if self.bytes.len() + count > self.bytes_max {
+                return Err(too_large(self.bytes_max));
+            }
+            self.held.add(count)?;
+            self.bytes.reserve_exact(count);
+            self.bytes.extend_from_slice(&piece[..count]);
         }
-        if bytes.len() + count > bytes_max {
-            return Err(too_large(bytes_max));
-        }
-        held.add(count)?;
-        bytes.extend_from_slice(&piece[..count]);
     }
 }
 
@@ -259,7 +298,7 @@ mod tests {
     ) -> Result<Vec<u8>, u16> {
         let collected = collect(Body::from(body), packing, 10_000, memory).await;
         let (bytes, held) = collected.map_err(|error| error.status().as_u16())?;
-        assert_eq!(memory.bytes(), bytes.len(), "what is held is counted");
+        assert_eq!(memory.bytes(), bytes.capacity(), "what is held is counted");
         drop(held);
         Ok(bytes)
     }
@@ -270,14 +309,27 @@ mod tests {
         let text = b"word ".repeat(100);
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
         gzip.write_all(&text).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let members = [&gzip[..], &gzip].concat();
+        let followed = [&gzip[..], &[0; 7]].concat();
         let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
         zlib.write_all(&text).unwrap();
+        let zlib = zlib.finish().unwrap();
+        let raw = zlib[2..zlib.len() - 4].to_vec();
+        // Many empty members are read on, and unpack to nothing.
+        let nothing = GzEncoder::new(Vec::new(), Compression::fast());
+        let nothing = nothing.finish().unwrap().repeat(400);
         let mut bomb = GzEncoder::new(Vec::new(), Compression::best());
         bomb.write_all(&vec![b' '; 1 << 20]).unwrap();
         for (body, packing, outcome) in [
             (text.clone(), Packing::Plain, Ok(text.clone())),
-            (gzip.finish().unwrap(), Packing::Gzip, Ok(text.clone())),
-            (zlib.finish().unwrap(), Packing::Deflate, Ok(text.clone())),
+            (gzip, Packing::Gzip, Ok(text.clone())),
+            (members, Packing::Gzip, Ok(text.repeat(2))),
+            (nothing, Packing::Gzip, Ok(Vec::new())),
+            (followed, Packing::Gzip, Ok(text.clone())),
+            (raw, Packing::Deflate, Ok(text.clone())),
+            (Vec::new(), Packing::Gzip, Err(400)),
+            (zlib, Packing::Deflate, Ok(text.clone())),
             (text.clone(), Packing::Gzip, Err(400)),
             (vec![0; 10_001], Packing::Plain, Err(413)),
             (bomb.finish().unwrap(), Packing::Gzip, Err(413)),

@@ -259,6 +259,8 @@ async fn write(
             _ => return,
         }
     }
+    // A peer that closes waits for the answer to its close; without it, it reports a failure.
+    let _ = tokio::time::timeout(CLOSING_MAX, sink.close()).await;
 }
 
 /// State of one connection.

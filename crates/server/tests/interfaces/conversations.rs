@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// Many empty pings with a zero mask.
@@ -507,6 +508,26 @@ async fn who_pings_and_never_reads_is_ended_while_others_speak() {
     let spoken = server.post("/v1/audio/speech", &body).await;
     assert!(spoken.whole && spoken.body.len() > 10_000);
     within(pings).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_closes_gets_its_close_back() {
+    let server = Server::start(options()).await;
+    for (begins, code) in [(false, 1000_u16), (true, 1001)] {
+        let mut client = Conversation::open(&server).await;
+        if begins {
+            client
+                .say(json!({"type": "text", "text": "Nobody hears this."}))
+                .await;
+        }
+        let frame = CloseFrame {
+            code: code.into(),
+            reason: "enough".into(),
+        };
+        let close = Message::Close(Some(frame));
+        client.0.send(close).await.unwrap();
+        assert_eq!(client.closed().await.0, code);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

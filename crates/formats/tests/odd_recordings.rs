@@ -353,6 +353,35 @@ fn further_formats_without_a_decoder_are_named() {
 }
 
 #[test]
+fn what_follows_a_recording_does_not_spoil_it() {
+    for name in ["live.webm", "opus.mka", "vorbis.webm", "aac.m4a"] {
+        let file = file(name);
+        for after in [&file[..], &[0xee; 5_000]] {
+            assert_is_speech(name, &[&file, after].concat());
+        }
+    }
+}
+
+#[test]
+fn a_container_that_is_known_is_not_called_unknown() {
+    for (name, named) in [
+        ("opus.webm", "WebM"),
+        ("speech.flac", "FLAC"),
+        ("aac.m4a", "index"),
+        ("alac.caf", "CAF"),
+    ] {
+        let mut file = file(name);
+        file.truncate(60);
+        file[12..].fill(0xff);
+        let refusal = refusal(&file);
+        assert!(
+            refusal.starts_with("the recording is damaged") && refusal.contains(named),
+            "{name}: {refusal}"
+        );
+    }
+}
+
+#[test]
 fn a_matroska_whose_sound_no_decoder_reads_is_not_called_silent() {
     let mut file = file("opus.mka");
     let place = file

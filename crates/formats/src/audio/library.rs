@@ -180,6 +180,19 @@ pub(super) fn decode(
     read_packets(format, chosen, &allowance, mixer)
 }
 
+/// Name of the container that a file's first bytes are of.
+fn known(prefix: &[u8]) -> Option<&'static str> {
+    const CONTAINERS: [(&[u8], &str); 4] = [
+        (b"\x1a\x45\xdf\xa3", "WebM or Matroska"),
+        (b"fLaC", "FLAC"),
+        (b"OggS", "Ogg"),
+        (b"caff", "CAF"),
+    ];
+    let known = (CONTAINERS.iter()).find(|(mark, _)| prefix.starts_with(mark));
+    let is_mp4 = isomp4::is_mp4(prefix).then_some("an MP4 or QuickTime file");
+    known.map(|(_, name)| *name).or(is_mp4)
+}
+
 /// The size of a data box that states none, and its place from `start` on: the demultiplexer wants
 /// one.
 fn sized(track: &SoundTrack, start: u64) -> Option<(u64, Vec<u8>)> {
@@ -344,6 +357,8 @@ fn read_packets(
             // read.
             Ok(None) | Err(SymphoniaError::ResetRequired) => break,
             Err(error) if is_end(&error) => break,
+            // A second recording, or anything else, may follow the first.
+            Err(_) if mixer.has_sound() => break,
             Err(error) => return Err(damaged(error)),
         };
         if packet.track_id != chosen.track {

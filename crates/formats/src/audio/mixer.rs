@@ -144,6 +144,12 @@ impl<'a> Mixer<'a> {
         shape.is_some_and(|shape| shape.frames >= shape.frames_max)
     }
 
+    /// Whether any sound was received.
+    pub(super) fn has_sound(&self) -> bool {
+        let shape = self.shape.as_ref();
+        shape.is_some_and(|shape| shape.frames > 0)
+    }
+
     /// Adds the next frames, interleaved.
     pub(super) fn add(
         &mut self,

@@ -256,9 +256,4 @@ impl RunTrace {
     pub fn lower_bound_bytes(&self) -> u64 {
         self.plan.lower_bound
     }
-
-    /// Number of tensors in a run.
-    pub fn tensor_count(&self) -> usize {
-        self.lifetimes.len()
-    }
 }

@@ -123,11 +123,7 @@ impl<'a> Preparer<'a> {
         let network = self.load(Component::VoiceEncoder, |loader| {
             VoiceEncoder::load(loader, config)
         })?;
-        self.within(
-            device,
-            &plan,
-            |context| Ok(network.embed(context, samples)?),
-        )
+        self.within(device, &plan, |ctx| Ok(network.embed(ctx, samples)?))
     }
 
     fn plan_speaker_embedding(
@@ -139,8 +135,8 @@ impl<'a> Preparer<'a> {
         let (network, bytes) = self.dry(Component::VoiceEncoder, |loader| {
             VoiceEncoder::load(loader, config)
         })?;
-        NetworkPlan::of(bytes, device, |context, _| {
-            network.embed(context, samples)?;
+        NetworkPlan::of(bytes, device, |ctx, _| {
+            network.embed(ctx, samples)?;
             Ok(())
         })
     }
@@ -159,8 +155,8 @@ impl<'a> Preparer<'a> {
         let network = self.load(Component::SpeechTokenizer, |loader| {
             SpeechTokenizer::load(loader, config)
         })?;
-        self.within(device, &plan, |context| {
-            network.tokens(context, clips, |index| {
+        self.within(device, &plan, |ctx| {
+            network.tokens(ctx, clips, |index| {
                 self.load(Component::SpeechTokenizer, |loader| {
                     TokenizerBlock::load(loader, config, index)
                 })
@@ -177,8 +173,8 @@ impl<'a> Preparer<'a> {
         let (network, bytes) = self.dry(Component::SpeechTokenizer, |loader| {
             SpeechTokenizer::load(loader, config)
         })?;
-        NetworkPlan::of(bytes, device, |context, block_bytes| {
-            network.tokens(context, clips, |index| -> Result<_, VoiceError> {
+        NetworkPlan::of(bytes, device, |ctx, block_bytes| {
+            network.tokens(ctx, clips, |index| -> Result<_, VoiceError> {
                 let (block, bytes) = self.dry(Component::SpeechTokenizer, |loader| {
                     TokenizerBlock::load(loader, config, index)
                 })?;
@@ -199,11 +195,7 @@ impl<'a> Preparer<'a> {
         let network = self.load(Component::SpeakerVector, |loader| {
             SpeakerVector::load(loader, config)
         })?;
-        self.within(
-            device,
-            &plan,
-            |context| Ok(network.embed(context, samples)?),
-        )
+        self.within(device, &plan, |ctx| Ok(network.embed(ctx, samples)?))
     }
 
     fn plan_x_vector(
@@ -215,8 +207,8 @@ impl<'a> Preparer<'a> {
         let (network, bytes) = self.dry(Component::SpeakerVector, |loader| {
             SpeakerVector::load(loader, config)
         })?;
-        NetworkPlan::of(bytes, device, |context, _| {
-            network.embed(context, samples)?;
+        NetworkPlan::of(bytes, device, |ctx, _| {
+            network.embed(ctx, samples)?;
             Ok(())
         })
     }
@@ -298,9 +290,9 @@ impl<'a> Preparer<'a> {
         run: impl FnOnce(&Context<'_>) -> Result<R, VoiceError>,
     ) -> Result<R, VoiceError> {
         let workspace = plan.workspace(self.memory, "voice")?;
-        let context = Context::new(&workspace, device);
-        let result = run(&context)?;
-        context.finish()?;
+        let ctx = Context::new(&workspace, device);
+        let result = run(&ctx)?;
+        ctx.finish()?;
         Ok(result)
     }
 }

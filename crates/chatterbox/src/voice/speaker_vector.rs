@@ -68,10 +68,10 @@ impl NormRectified {
         Ok(NormRectified { scale, shift })
     }
 
-    fn apply(&self, context: &Context<'_>, x: &mut Tensor) {
-        context.multiply(&mut *x, self.scale.view());
-        context.add(&mut *x, self.shift.view());
-        context.activate(x, Activation::Relu);
+    fn apply(&self, ctx: &Context<'_>, x: &mut Tensor) {
+        ctx.multiply(&mut *x, self.scale.view());
+        ctx.add(&mut *x, self.shift.view());
+        ctx.activate(x, Activation::Relu);
     }
 }
 
@@ -99,17 +99,14 @@ impl ResidualBlock {
         })
     }
 
-    fn forward(&self, context: &Context<'_>, x: Tensor) -> Tensor {
-        let inner = context.conv2d(&x, &self.first, Activation::Relu);
-        let mut out = context.conv2d(&inner, &self.second, Activation::Identity);
+    fn forward(&self, ctx: &Context<'_>, x: Tensor) -> Tensor {
+        let inner = ctx.conv2d(&x, &self.first, Activation::Relu);
+        let mut out = ctx.conv2d(&inner, &self.second, Activation::Identity);
         match &self.shortcut {
-            Some(shortcut) => context.add(
-                &mut out,
-                &context.conv2d(&x, shortcut, Activation::Identity),
-            ),
-            None => context.add(&mut out, &x),
+            Some(shortcut) => ctx.add(&mut out, &ctx.conv2d(&x, shortcut, Activation::Identity)),
+            None => ctx.add(&mut out, &x),
         }
-        context.activate(&mut out, Activation::Relu);
+        ctx.activate(&mut out, Activation::Relu);
         out
     }
 }
@@ -228,7 +225,7 @@ impl SpeakerVector {
     ///
     /// # Errors
     /// If memory ran out or the device failed.
-    pub fn embed(&self, context: &Context<'_>, samples: &[f32]) -> Result<Vec<f32>, Failure> {
+    pub fn embed(&self, ctx: &Context<'_>, samples: &[f32]) -> Result<Vec<f32>, Failure> {
         let bands = self.config.bands;
         let banks = kaldi_banks(samples, bands);
         let time = banks.len() / bands;
@@ -236,32 +233,32 @@ impl SpeakerVector {
         let plane: Vec<f32> = (0..bands)
             .flat_map(|band| banks.iter().skip(band).step_by(bands).copied())
             .collect();
-        let x = context.upload(&[bands, time, 1], &plane);
-        let mut x = context.conv2d(&x, &self.head_in, Activation::Relu);
+        let x = ctx.upload(&[bands, time, 1], &plane);
+        let mut x = ctx.conv2d(&x, &self.head_in, Activation::Relu);
         for block in &self.head_blocks {
-            x = block.forward(context, x);
+            x = block.forward(ctx, x);
         }
-        let x = context.conv2d(&x, &self.head_out, Activation::Relu);
+        let x = ctx.conv2d(&x, &self.head_out, Activation::Relu);
         let planes: Vec<View<'_>> = (0..x.dim(0))
             .map(|row| x.view().rows(row * time..(row + 1) * time))
             .collect();
-        let x = context.concat_columns(&planes);
-        let mut x = context.conv1d(&x, &self.delay);
-        self.delay_norm.apply(context, &mut x);
+        let x = ctx.concat_columns(&planes);
+        let mut x = ctx.conv1d(&x, &self.delay);
+        self.delay_norm.apply(ctx, &mut x);
         for block in &self.blocks {
             for layer in &block.layers {
-                let new = layer.forward(context, &x, self.config.segment);
-                x = context.concat_columns(&[x.view(), new.view()]);
+                let new = layer.forward(ctx, &x, self.config.segment);
+                x = ctx.concat_columns(&[x.view(), new.view()]);
             }
-            block.norm.apply(context, &mut x);
-            x = context.linear(&x, &block.transit);
+            block.norm.apply(ctx, &mut x);
+            x = ctx.linear(&x, &block.transit);
         }
-        self.norm.apply(context, &mut x);
-        let pooled = context.moments(&x);
-        let mut embedding = context.linear(&pooled, &self.dense);
-        context.multiply(&mut embedding, self.dense_scale.view());
-        context.add(&mut embedding, self.dense_shift.view());
-        context.download(&embedding)
+        self.norm.apply(ctx, &mut x);
+        let pooled = ctx.moments(&x);
+        let mut embedding = ctx.linear(&pooled, &self.dense);
+        ctx.multiply(&mut embedding, self.dense_scale.view());
+        ctx.add(&mut embedding, self.dense_shift.view());
+        ctx.download(&embedding)
     }
 }
 
@@ -295,20 +292,20 @@ impl DenseLayer {
         })
     }
 
-    fn forward(&self, context: &Context<'_>, x: &Tensor, segment: usize) -> Tensor {
-        let mut x = context.copy(x);
-        self.norm.apply(context, &mut x);
-        let mut x = context.linear(&x, &self.bottleneck);
-        self.bottleneck_norm.apply(context, &mut x);
-        let mut out = context.conv1d(&x, &self.local);
+    fn forward(&self, ctx: &Context<'_>, x: &Tensor, segment: usize) -> Tensor {
+        let mut x = ctx.copy(x);
+        self.norm.apply(ctx, &mut x);
+        let mut x = ctx.linear(&x, &self.bottleneck);
+        self.bottleneck_norm.apply(ctx, &mut x);
+        let mut out = ctx.conv1d(&x, &self.local);
         // One mask per segment, from the means of the clip and of the segment.
-        let pooled = context.segment_means(&x, segment);
+        let pooled = ctx.segment_means(&x, segment);
         let segments = pooled.rows();
-        let inner = context.linear_activated(&pooled, &self.context_in, Activation::Relu);
-        let masks = context.linear_activated(&inner, &self.context_out, Activation::Sigmoid);
+        let inner = ctx.linear_activated(&pooled, &self.context_in, Activation::Relu);
+        let masks = ctx.linear_activated(&inner, &self.context_out, Activation::Sigmoid);
         for index in 0..segments {
             let range = index * segment..((index + 1) * segment).min(x.rows());
-            context.multiply(
+            ctx.multiply(
                 out.view_mut().rows(range),
                 masks.view().rows(index..index + 1),
             );

@@ -118,7 +118,7 @@ impl SpeechTokenizer {
     /// The errors of `block`, or if memory ran out or the device failed.
     pub fn tokens<E: From<Failure>>(
         &self,
-        context: &Context<'_>,
+        ctx: &Context<'_>,
         clips: &[TokenizerClip<'_>],
         block: impl FnMut(usize) -> Result<TokenizerBlock, E>,
     ) -> Result<Vec<Vec<u32>>, E> {
@@ -140,7 +140,7 @@ impl SpeechTokenizer {
         let parts = (mels.iter().zip(&windows)).flat_map(|(mel, windows)| {
             (windows.iter()).map(|window| &mel[window.start * bands..window.end * bands])
         });
-        let pieces = self.tokens_of_mels(context, parts, block)?;
+        let pieces = self.tokens_of_mels(ctx, parts, block)?;
         let mut pieces = pieces.into_iter();
         let joined = (windows.iter())
             .map(|windows| {
@@ -162,51 +162,51 @@ impl SpeechTokenizer {
     /// As [`SpeechTokenizer::tokens`].
     pub(super) fn tokens_of_mels<'m, E: From<Failure>>(
         &self,
-        context: &Context<'_>,
+        ctx: &Context<'_>,
         windows: impl Iterator<Item = &'m [f32]>,
         mut block: impl FnMut(usize) -> Result<TokenizerBlock, E>,
     ) -> Result<Vec<Vec<u32>>, E> {
-        let mut states: Vec<State> = windows.map(|mel| self.begin(context, mel)).collect();
+        let mut states: Vec<State> = windows.map(|mel| self.begin(ctx, mel)).collect();
         for index in 0..self.config.layers {
             let block = block(index)?;
             for state in &mut states {
-                self.block(context, &block, state);
+                self.block(ctx, &block, state);
             }
         }
         let pieces = states
             .into_iter()
-            .map(|state| self.finish(context, &state.x))
+            .map(|state| self.finish(ctx, &state.x))
             .collect::<Result<Vec<_>, Failure>>()?;
         Ok(pieces)
     }
 
-    fn begin(&self, context: &Context<'_>, mel: &[f32]) -> State {
+    fn begin(&self, ctx: &Context<'_>, mel: &[f32]) -> State {
         let bands = self.config.mel.bands;
-        let mut x = context.upload(&[mel.len() / bands, bands], mel);
+        let mut x = ctx.upload(&[mel.len() / bands, bands], mel);
         for convolution in &self.convolutions {
-            x = context.conv1d_activated(&x, convolution, Activation::GeluErf);
+            x = ctx.conv1d_activated(&x, convolution, Activation::GeluErf);
         }
-        let [cosines, sines] = self.rotary(context, x.rows());
+        let [cosines, sines] = self.rotary(ctx, x.rows());
         State { x, cosines, sines }
     }
 
-    fn finish(&self, context: &Context<'_>, x: &Tensor) -> Result<Vec<u32>, Failure> {
-        let digits = context.linear(x, &self.digits);
-        context.read(&digits, |digits| {
+    fn finish(&self, ctx: &Context<'_>, x: &Tensor) -> Result<Vec<u32>, Failure> {
+        let digits = ctx.linear(x, &self.digits);
+        ctx.read(&digits, |digits| {
             let codes = digits.chunks_exact(self.config.code_digits);
             codes.map(token).collect()
         })
     }
 
-    fn block(&self, context: &Context<'_>, block: &TokenizerBlock, state: &mut State) {
+    fn block(&self, ctx: &Context<'_>, block: &TokenizerBlock, state: &mut State) {
         let State { x, cosines, sines } = state;
         let heads = self.config.heads;
-        let normed = context.layer_norm(&*x, &block.attention_norm);
-        let mut query = context.linear(&normed, &block.query);
-        let mut key = context.linear(&normed, &block.key);
-        let value = context.linear(&normed, &block.value);
-        context.rotate(&mut query, heads, cosines, sines);
-        context.rotate(&mut key, heads, cosines, sines);
+        let normed = ctx.layer_norm(&*x, &block.attention_norm);
+        let mut query = ctx.linear(&normed, &block.query);
+        let mut key = ctx.linear(&normed, &block.key);
+        let value = ctx.linear(&normed, &block.value);
+        ctx.rotate(&mut query, heads, cosines, sines);
+        ctx.rotate(&mut key, heads, cosines, sines);
         let scale = ((self.config.hidden / heads) as f32).powf(-0.5);
         let options = Attention {
             heads,
@@ -214,19 +214,19 @@ impl SpeechTokenizer {
             causal: false,
             relative: None,
         };
-        let attended = context.attention(&query, &key, &value, &options);
-        context.linear_add(&attended, &block.output, x);
-        context.add(&mut *x, &value);
-        self.add_memory(context, block, &value, x);
-        let normed = context.layer_norm(&*x, &block.feed_forward_norm);
-        let inner = context.linear_activated(&normed, &block.expand, Activation::GeluErf);
-        context.linear_add(&inner, &block.contract, x);
+        let attended = ctx.attention(&query, &key, &value, &options);
+        ctx.linear_add(&attended, &block.output, x);
+        ctx.add(&mut *x, &value);
+        self.add_memory(ctx, block, &value, x);
+        let normed = ctx.layer_norm(&*x, &block.feed_forward_norm);
+        let inner = ctx.linear_activated(&normed, &block.expand, Activation::GeluErf);
+        ctx.linear_add(&inner, &block.contract, x);
     }
 
     /// Adds the filtered values tap by tap: each tap is a shifted copy, scaled by channel.
     fn add_memory(
         &self,
-        context: &Context<'_>,
+        ctx: &Context<'_>,
         block: &TokenizerBlock,
         value: &Tensor,
         x: &mut Tensor,
@@ -235,29 +235,29 @@ impl SpeechTokenizer {
         let before = (taps - 1) / 2;
         let time = value.rows();
         let all: Vec<u32> = (0..taps as u32).collect();
-        let weights = context.embedding(&block.memory, &all);
+        let weights = ctx.embedding(&block.memory, &all);
         for tap in 0..taps {
             // Row t of the output depends on row t + tap − before of the input.
             let first = before.saturating_sub(tap);
             let last = (time + before).saturating_sub(tap).min(time);
             // A copy of all rows, so that runs of any length have the same tensors.
-            let mut scaled = context.copy(value.view());
-            context.multiply(&mut scaled, weights.view().rows(tap..tap + 1));
+            let mut scaled = ctx.copy(value.view());
+            ctx.multiply(&mut scaled, weights.view().rows(tap..tap + 1));
             if first < last {
                 let source = first + tap - before..last + tap - before;
-                context.add(x.view_mut().rows(first..last), scaled.view().rows(source));
+                ctx.add(x.view_mut().rows(first..last), scaled.view().rows(source));
             }
         }
     }
 
     /// Cosines and sines `[rows, head size / 2]`.
-    fn rotary(&self, context: &Context<'_>, rows: usize) -> [Tensor; 2] {
+    fn rotary(&self, ctx: &Context<'_>, rows: usize) -> [Tensor; 2] {
         let size = self.config.hidden / self.config.heads;
         let positions: Vec<u32> = (0..rows as u32).collect();
         let frequencies: Vec<f32> = (0..size / 2)
             .map(|pair| 1.0 / ROTARY_BASE.powf(2.0 * pair as f32 / size as f32))
             .collect();
-        context.rotary_angles(&positions, &frequencies)
+        ctx.rotary_angles(&positions, &frequencies)
     }
 }
 

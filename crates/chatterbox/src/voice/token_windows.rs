@@ -172,9 +172,9 @@ impl<'a> WindowTokenizer<'a> {
             SpeechTokenizer::load(loader, config)
         })?;
         let mel = vec![0.0; config.window * config.mel.bands];
-        NetworkPlan::of(bytes as u64, device, |context, block_bytes| {
+        NetworkPlan::of(bytes as u64, device, |ctx, block_bytes| {
             let windows = std::iter::once(mel.as_slice());
-            network.tokens_of_mels(context, windows, |index| -> Result<_, VoiceError> {
+            network.tokens_of_mels(ctx, windows, |index| -> Result<_, VoiceError> {
                 let (block, bytes) = dry(source, component, PRECISION, |loader| {
                     TokenizerBlock::load(loader, config, index)
                 })?;
@@ -216,9 +216,9 @@ impl<'a> WindowTokenizer<'a> {
     pub fn tokens(&self, window: &TokenWindow) -> Result<Vec<u32>, VoiceError> {
         let config = &self.source.config().voice.tokenizer;
         self.workspace.restart();
-        let context = Context::new(&self.workspace, &*self.device);
+        let ctx = Context::new(&self.workspace, &*self.device);
         let windows = std::iter::once(window.mel.as_slice());
-        let tokens = self.network.tokens_of_mels(&context, windows, |index| {
+        let tokens = self.network.tokens_of_mels(&ctx, windows, |index| {
             let component = Component::SpeechTokenizer;
             let loaded = load(self.source, component, PRECISION, &self.memory, |loader| {
                 TokenizerBlock::load(loader, config, index)
@@ -227,7 +227,7 @@ impl<'a> WindowTokenizer<'a> {
                 .map(|loaded| loaded.network)
                 .map_err(VoiceError::from)
         })?;
-        context.finish()?;
+        ctx.finish()?;
         let tokens = tokens.into_iter().flatten().collect();
         Ok(kept(config, tokens, window.is_first, window.is_last))
     }

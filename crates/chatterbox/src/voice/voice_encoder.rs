@@ -38,7 +38,7 @@ impl VoiceEncoder {
     ///
     /// # Errors
     /// If memory ran out or the device failed.
-    pub fn embed(&self, context: &Context<'_>, samples: &[f32]) -> Result<Vec<f32>, Failure> {
+    pub fn embed(&self, ctx: &Context<'_>, samples: &[f32]) -> Result<Vec<f32>, Failure> {
         let config = &self.config;
         let bands = config.mel.bands;
         let mut mel = power_mel(trim(samples, config.trim_decibels), &config.mel);
@@ -54,8 +54,8 @@ impl VoiceEncoder {
                         .copied()
                 })
                 .collect();
-            let input = context.upload(&[group.len() * config.window, bands], &input);
-            let states = context.lstm(&input, group.len(), &self.lstm);
+            let input = ctx.upload(&[group.len() * config.window, bands], &input);
+            let states = ctx.lstm(&input, group.len(), &self.lstm);
             let last: Vec<_> = (1..=group.len())
                 .map(|count| {
                     states
@@ -63,9 +63,9 @@ impl VoiceEncoder {
                         .rows(count * config.window - 1..count * config.window)
                 })
                 .collect();
-            let last = context.concat_rows(&last);
-            let embeddings = context.linear_activated(&last, &self.projection, Activation::Relu);
-            context.read(&embeddings, |embeddings| {
+            let last = ctx.concat_rows(&last);
+            let embeddings = ctx.linear_activated(&last, &self.projection, Activation::Relu);
+            ctx.read(&embeddings, |embeddings| {
                 for embedding in embeddings.chunks_exact(config.embedding) {
                     let length = length(embedding.iter().map(|&value| f64::from(value)));
                     for (sum, &value) in sum.iter_mut().zip(embedding) {

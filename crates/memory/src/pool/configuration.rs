@@ -1,6 +1,6 @@
 //! The pool's options and their defaults.
 
-use super::parse::{self, ConfigurationError, Setting};
+use super::parse::{self, ConfigurationError};
 use super::sizes::LARGE_SEGMENT;
 
 /// Intervals of `roundup_power2_divisions`: each power of two from 1 MiB to 32 GiB.
@@ -72,16 +72,6 @@ impl PoolConfiguration {
     /// Whatever PyTorch rejects, in PyTorch's wording.
     pub fn parse(text: &str) -> Result<PoolConfiguration, ConfigurationError> {
         parse::parse(text).map(|(configuration, _)| configuration)
-    }
-
-    /// Parses options, and also returns each setting as written.
-    ///
-    /// # Errors
-    /// Whatever PyTorch rejects, in PyTorch's wording.
-    pub fn parse_settings(
-        text: &str,
-    ) -> Result<(PoolConfiguration, Vec<Setting>), ConfigurationError> {
-        parse::parse(text)
     }
 
     /// Splits a text into the options that are known and valid, and the text of each other one: a

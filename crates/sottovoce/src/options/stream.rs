@@ -232,6 +232,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_models_own_sampling_holds_where_nothing_is_given() {
+        let mut config = ModelConfig::base();
+        let own = &mut config.t3.sampling;
+        (own.temperature, own.guidance, own.exaggeration) = (0.31, 0.72, 0.63);
+        let own = *own;
+        assert_eq!(StreamOptions::default().sampling(&own), own);
+        let told = StreamOptions::of_model(&config, 150);
+        assert_eq!(told.temperature, Some(0.31));
+        assert_eq!(told.cfg_weight, Some(0.72));
+        assert_eq!(told.exaggeration, Some(0.63));
+        let given = StreamOptions {
+            exaggeration: Some(1.5),
+            ..StreamOptions::default()
+        };
+        let sampling = given.sampling(&own);
+        assert_eq!((sampling.temperature, sampling.exaggeration), (0.31, 1.5));
+    }
+
+    #[test]
     fn top_k_silences_other_sampling_options_only_where_the_sampler_has_it() {
         let options = StreamOptions {
             top_k: Some(1),

@@ -36,3 +36,22 @@ pub(super) fn at_fault(error: &T3Error, states: &[&mut T3State], tokens: &[u32])
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stream_whose_token_does_not_exist_is_at_fault_and_nobody_where_the_error_is_of_all() {
+        let unknown = T3Error::TokenOutOfRange {
+            kind: "speech",
+            token: 9000,
+            vocabulary: 8194,
+        };
+        assert_eq!(at_fault(&unknown, &[], &[5, 9000, 7]), Some(1));
+        let of_all = T3Error::Decoding {
+            expected: "token by token",
+        };
+        assert_eq!(at_fault(&of_all, &[], &[5, 9000, 7]), None);
+    }
+}

@@ -107,11 +107,14 @@ pub(super) fn decode(
         SymphoniaError::Unsupported(_) if mp4_is_known => damaged(
             "it ends before its index, as where a recorder was stopped or a copy was cut short",
         ),
-        SymphoniaError::Unsupported(_) => AudioError::Unknown {
-            reason: "its first bytes are those of none of them".into(),
-        },
-        error => AudioError::Unknown {
-            reason: error.to_string(),
+        error => match (known(prefix), error) {
+            (Some(name), _) => damaged(format!("it begins as {name}, but does not go on as such")),
+            (None, SymphoniaError::Unsupported(_)) => AudioError::Unknown {
+                reason: "its first bytes are those of none of them".into(),
+            },
+            (None, error) => AudioError::Unknown {
+                reason: error.to_string(),
+            },
         },
     })?;
     let unread_codec = || {
@@ -189,7 +192,7 @@ fn known(prefix: &[u8]) -> Option<&'static str> {
         (b"caff", "CAF"),
     ];
     let known = (CONTAINERS.iter()).find(|(mark, _)| prefix.starts_with(mark));
-    let is_mp4 = isomp4::is_mp4(prefix).then_some("an MP4 or QuickTime file");
+    let is_mp4 = isomp4::is_mp4(prefix).then_some("MP4 or QuickTime");
     known.map(|(_, name)| *name).or(is_mp4)
 }
 

@@ -333,7 +333,8 @@ impl<'e, W: Write> SafetensorsWriter<'e, W> {
         SafetensorsWriter::begin_aligned(sink, entries, metadata, DATA_ALIGNMENT)
     }
 
-    /// As [`SafetensorsWriter::begin`]; the data begins at a multiple of `alignment` bytes, a power of two.
+    /// As [`SafetensorsWriter::begin`]; the data begins at a multiple of `alignment` bytes, a power
+    /// of two.
     fn begin_aligned(
         mut sink: W,
         entries: &'e [Entry],
@@ -416,8 +417,8 @@ impl<'e, W: Write> SafetensorsWriter<'e, W> {
     }
 }
 
-/// A [`SafetensorsWriter`] that gives each tensor a checksum. The header is written first, so the sink must be
-/// able to go back to it.
+/// A [`SafetensorsWriter`] that gives each tensor a checksum. The header is written first, so the
+/// sink must be able to go back to it.
 pub struct CheckedWriter<'e, W: Write + Seek> {
     writer: SafetensorsWriter<'e, W>,
     start: u64,
@@ -425,8 +426,8 @@ pub struct CheckedWriter<'e, W: Write + Seek> {
 }
 
 impl<'e, W: Write + Seek> CheckedWriter<'e, W> {
-    /// As [`SafetensorsWriter::begin`]; the data begins at a multiple of `alignment` bytes, a power of two and
-    /// at least [`DATA_ALIGNMENT`].
+    /// As [`SafetensorsWriter::begin`]; the data begins at a multiple of `alignment` bytes, a power
+    /// of two and at least [`DATA_ALIGNMENT`].
     ///
     /// # Errors
     /// If the sink fails.

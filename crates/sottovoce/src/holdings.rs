@@ -47,8 +47,8 @@ impl Holdings {
         self.host.as_ref().map(Memory::statistics)
     }
 
-    /// Opens the drivers. Pieces dropped while they were sealed are returned to them now. Others who
-    /// open the drivers meanwhile wait for that, because they count on these bytes.
+    /// Opens the drivers. Pieces dropped while they were sealed are returned to them now. Others
+    /// who open the drivers meanwhile wait for that, because they count on these bytes.
     pub fn open(&self) -> Opening<'_> {
         let mut openings = self.openings();
         if *openings == 0 {

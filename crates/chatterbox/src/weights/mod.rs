@@ -1,11 +1,11 @@
 //! Weights: found by their checkpoint names, checked, and converted while they are copied, tensor
 //! by tensor.
 //!
-//! [`WeightSource`] is the origin of weights: an official folder, a converted one, a single file, bytes
-//! within the program, or seeded random numbers for measurements. [`load`] runs a network's loading
-//! function twice: first without bytes, to measure it and to check that all tensors exist, then
-//! into one arena of exactly that size. The file pages of each tensor are released after it was
-//! copied, so loading never holds much more than the result.
+//! [`WeightSource`] is the origin of weights: an official folder, a converted one, a single file,
+//! bytes within the program, or seeded random numbers for measurements. [`load`] runs a network's
+//! loading function twice: first without bytes, to measure it and to check that all tensors exist,
+//! then into one arena of exactly that size. The file pages of each tensor are released after it
+//! was copied, so loading never holds much more than the result.
 //!
 //! ```no_run
 //! use sottovoce_chatterbox::weights::{Component, WeightSource, load};

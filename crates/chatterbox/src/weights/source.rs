@@ -140,8 +140,8 @@ impl WeightSource {
         WeightSource::single(file, path.parent().map(Path::to_owned))
     }
 
-    /// As [`WeightSource::open`], for a model of which only S3Gen and the vocoder are used: T3 and the
-    /// voice encoder may be missing.
+    /// As [`WeightSource::open`], for a model of which only S3Gen and the vocoder are used: T3 and
+    /// the voice encoder may be missing.
     ///
     /// # Errors
     /// As [`WeightSource::open`].

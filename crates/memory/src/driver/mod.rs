@@ -246,9 +246,9 @@ unsafe impl Driver for Box<dyn Driver> {
 ///
 /// # Safety
 ///
-/// If [`DriverCapabilities::host_accessible`] is true, every byte of an allocated piece or a mapped part
-/// must be initialised and valid for reads and writes until it is freed or unmapped through this
-/// driver. A piece of a file ([`Driver::map_file`]) is valid for reads only. Pieces must not
+/// If [`DriverCapabilities::host_accessible`] is true, every byte of an allocated piece or a mapped
+/// part must be initialised and valid for reads and writes until it is freed or unmapped through
+/// this driver. A piece of a file ([`Driver::map_file`]) is valid for reads only. Pieces must not
 /// overlap.
 pub unsafe trait Driver: Send + Sync {
     /// The driver's name: `host`, `simulated`, `cuda`.

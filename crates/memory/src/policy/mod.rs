@@ -11,13 +11,13 @@
 //!
 //! # Use in an engine
 //!
-//! At each [`PolicyEvent`] the engine calls [`Policy::decide`], carries out the decision's actions in
-//! order on its own [`Reclaim`] ([`Decision::carry_out`]), and reports the bytes released
+//! At each [`PolicyEvent`] the engine calls [`Policy::decide`], carries out the decision's actions
+//! in order on its own [`Reclaim`] ([`Decision::carry_out`]), and reports the bytes released
 //! ([`Policy::learn`]).
 //!
-//! A failed allocation is a [`PolicyEvent::OutOfMemory`], with `attempt` counting from 0. The engine
-//! retries the allocation after each decision, until it succeeds or a decision has no actions,
-//! which means that nothing is left to try. [`ActionLog`] counts and keeps the actions.
+//! A failed allocation is a [`PolicyEvent::OutOfMemory`], with `attempt` counting from 0. The
+//! engine retries the allocation after each decision, until it succeeds or a decision has no
+//! actions, which means that nothing is left to try. [`ActionLog`] counts and keeps the actions.
 
 mod action_log;
 mod ladder;

@@ -62,7 +62,8 @@ mod tests {
         error.map(|error| error.to_string()).unwrap_or_default()
     }
 
-    /// The options with values of a command and of those within, each as arguments that end with it.
+    /// The options with values of a command and of those within, each as arguments that end with
+    /// it.
     fn options(command: &Command, path: &[String]) -> Vec<Vec<String>> {
         let own = command.get_arguments().filter_map(|option| {
             let long = option.get_long()?;

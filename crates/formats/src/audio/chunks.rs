@@ -1,7 +1,7 @@
 //! Plain, companded and IMA samples in MP4 and QuickTime files: what cameras and editors write.
 //!
-//! A track's samples lie in chunks, between those of other tracks. Its tables are read in windows as
-//! the chunks come, so memory does not depend on what a file claims.
+//! A track's samples lie in chunks, between those of other tracks. Its tables are read in windows
+//! as the chunks come, so memory does not depend on what a file claims.
 //!
 //! QuickTime File Format Specification, "Sound Sample Descriptions"; ISO/IEC 14496-12, 23003-5.
 

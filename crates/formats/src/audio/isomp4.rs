@@ -1,6 +1,6 @@
 //! Facts of an MP4, MOV or M4A that its demultiplexer does not report: the name of an unknown
-//! codec, the frames that an edit list skips, whether its tables are small enough to walk, and where
-//! they are.
+//! codec, the frames that an edit list skips, whether its tables are small enough to walk, and
+//! where they are.
 //!
 //! ISO/IEC 14496-12.
 

@@ -154,7 +154,13 @@ fn tables_tags_and_packets_of_any_length_respect_the_bound() {
     let mp4 = recording("aac.m4a");
     let mut samples = boxed(b"stsz", &table);
     samples.extend(boxed(b"stts", &table));
-    for name in [b"stbl", b"minf", b"mdia", b"trak", b"moov"] {
+    for name in [b"stbl", b"minf"] {
+        samples = boxed(name, &samples);
+    }
+    // A track of sound.
+    let handler = boxed(b"hdlr", b"\0\0\0\0\0\0\0\0soun\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    samples = [handler, samples].concat();
+    for name in [b"mdia", b"trak", b"moov"] {
         samples = boxed(name, &samples);
     }
     let index = [&mp4[..28], &samples].concat();

@@ -6,7 +6,7 @@
 //!
 //! let mut policy = Policy::new(MemoryProfile::Balanced.settings(None));
 //! let kept = Observation { allocated_bytes: 100 << 20, reserved_bytes: 400 << 20 };
-//! assert!(policy.decide(Event::ComponentLoaded, kept).actions.contains(&Action::TrimPool));
+//! assert!(policy.decide(PolicyEvent::ComponentLoaded, kept).actions.contains(&Action::TrimPool));
 //! ```
 //!
 //! # Use in an engine

@@ -125,6 +125,13 @@ pub(crate) fn refuse_packed(headers: &HeaderMap) -> Result<(), ServerError> {
     }
 }
 
+fn packed_wrongly() -> ServerError {
+    ServerError::Body {
+        status: StatusCode::BAD_REQUEST,
+        reason: "the body cannot be unpacked as its Content-Encoding says".into(),
+    }
+}
+
 fn too_large(bytes_max: usize) -> ServerError {
     ServerError::Body {
         status: StatusCode::PAYLOAD_TOO_LARGE,
@@ -139,44 +146,38 @@ async fn collect(
     bytes_max: usize,
     memory: &Arc<BodyMemory>,
 ) -> Result<(Vec<u8>, HeldBytes), ServerError> {
-    let mut held = memory.hold();
-    let mut bytes = Vec::new();
+    let mut packed = HeldBody::new(bytes_max, memory);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ServerError::Body {
             status: StatusCode::BAD_REQUEST,
             reason: "the body did not arrive whole".into(),
         })?;
         if let Ok(piece) = frame.into_data() {
-            if bytes.len() + piece.len() > bytes_max {
-                return Err(too_large(bytes_max));
-            }
-            held.add(piece.len())?;
-            // No more than is counted; doubling would take up to twice as much.
-            bytes.reserve_exact(piece.len());
-            bytes.extend_from_slice(&piece);
+            packed.append(&piece)?;
         }
     }
-    let mut unpacked = Unpacked {
-        bytes: Vec::new(),
-        bytes_max,
-        held: memory.hold(),
-    };
+    let bytes = &packed.bytes;
+    let mut unpacked = HeldBody::new(bytes_max, memory);
     match packing {
-        Packing::Plain => return Ok((bytes, held)),
+        Packing::Plain => return Ok((packed.bytes, packed.held)),
         Packing::Gzip => {
             // A packer that works in pieces leaves several members. What follows the last is
             // ignored, as gzip itself does.
             let mut rest = bytes.as_slice();
-            let mut is_first = true;
-            while is_first || rest.starts_with(GZIP) {
+            for members in 0.. {
+                if members == GZIP_MEMBERS_MAX {
+                    return Err(packed_wrongly());
+                }
                 let mut member = GzDecoder::new(rest);
                 unpacked.read(&mut member)?;
                 rest = member.into_inner();
-                is_first = false;
+                if !rest.starts_with(GZIP) {
+                    break;
+                }
             }
         }
         // HTTP's `deflate` means the zlib format; some clients leave out its frame.
-        Packing::Deflate if is_zlib(&bytes) => {
+        Packing::Deflate if is_zlib(bytes) => {
             unpacked.read(&mut ZlibDecoder::new(bytes.as_slice()))?;
         }
         Packing::Deflate => unpacked.read(&mut DeflateDecoder::new(bytes.as_slice()))?,
@@ -184,6 +185,9 @@ async fn collect(
     Ok((unpacked.bytes, unpacked.held))
 }
 
+/// Most members of gzip data: each costs time, even an empty one. Packers that work in pieces make
+/// one for 64 KiB.
+const GZIP_MEMBERS_MAX: usize = 1000;
 /// The first bytes of a member of gzip data.
 const GZIP: &[u8] = b"\x1f\x8b";
 
@@ -195,31 +199,47 @@ fn is_zlib(bytes: &[u8]) -> bool {
     method & 0xf == 8 && u16::from_be_bytes([method, flags]).is_multiple_of(31)
 }
 
-/// A body as far as it is unpacked.
-struct Unpacked {
+/// A body as far as it is known, and the memory that it takes.
+struct HeldBody {
     bytes: Vec<u8>,
     bytes_max: usize,
     held: HeldBytes,
 }
 
-impl Unpacked {
+impl HeldBody {
+    fn new(bytes_max: usize, memory: &Arc<BodyMemory>) -> HeldBody {
+        HeldBody {
+            bytes: Vec::new(),
+            bytes_max,
+            held: memory.hold(),
+        }
+    }
+
+    /// Appends a piece. Room grows by an eighth: doubling would take up to twice what a body has.
+    fn append(&mut self, piece: &[u8]) -> Result<(), ServerError> {
+        let (length, capacity) = (self.bytes.len(), self.bytes.capacity());
+        let left = self.bytes_max - length;
+        if piece.len() > left {
+            return Err(too_large(self.bytes_max));
+        }
+        if piece.len() > capacity - length {
+            let more = piece.len().max(length / 8).min(left);
+            self.held.add(length + more - capacity)?;
+            self.bytes.reserve_exact(more);
+        }
+        self.bytes.extend_from_slice(piece);
+        Ok(())
+    }
+
     /// Appends what `packed` holds.
     fn read(&mut self, packed: &mut impl Read) -> Result<(), ServerError> {
         let mut piece = [0; PIECE_BYTES];
         loop {
-            let count = packed.read(&mut piece).map_err(|_| ServerError::Body {
-                status: StatusCode::BAD_REQUEST,
-                reason: "the body cannot be unpacked as its Content-Encoding says".into(),
-            })?;
+            let count = packed.read(&mut piece).map_err(|_| packed_wrongly())?;
             if count == 0 {
                 return Ok(());
             }
-            if self.bytes.len() + count > self.bytes_max {
-                return Err(too_large(self.bytes_max));
-            }
-            self.held.add(count)?;
-            self.bytes.reserve_exact(count);
-            self.bytes.extend_from_slice(&piece[..count]);
+            self.append(&piece[..count])?;
         }
     }
 }
@@ -291,12 +311,14 @@ mod tests {
     use flate2::write::{GzEncoder, ZlibEncoder};
     use std::io::Write;
 
+    const BYTES_MAX: usize = 30_000;
+
     async fn collected(
         body: Vec<u8>,
         packing: Packing,
         memory: &Arc<BodyMemory>,
     ) -> Result<Vec<u8>, u16> {
-        let collected = collect(Body::from(body), packing, 10_000, memory).await;
+        let collected = collect(Body::from(body), packing, BYTES_MAX, memory).await;
         let (bytes, held) = collected.map_err(|error| error.status().as_u16())?;
         assert_eq!(memory.bytes(), bytes.capacity(), "what is held is counted");
         drop(held);
@@ -318,7 +340,9 @@ mod tests {
         let raw = zlib[2..zlib.len() - 4].to_vec();
         // Many empty members are read on, and unpack to nothing.
         let nothing = GzEncoder::new(Vec::new(), Compression::fast());
-        let nothing = nothing.finish().unwrap().repeat(400);
+        let nothing = nothing.finish().unwrap();
+        let endless = nothing.repeat(GZIP_MEMBERS_MAX + 1);
+        let nothing = nothing.repeat(400);
         let mut bomb = GzEncoder::new(Vec::new(), Compression::best());
         bomb.write_all(&vec![b' '; 1 << 20]).unwrap();
         for (body, packing, outcome) in [
@@ -326,12 +350,14 @@ mod tests {
             (gzip, Packing::Gzip, Ok(text.clone())),
             (members, Packing::Gzip, Ok(text.repeat(2))),
             (nothing, Packing::Gzip, Ok(Vec::new())),
+            (endless, Packing::Gzip, Err(400)),
             (followed, Packing::Gzip, Ok(text.clone())),
             (raw, Packing::Deflate, Ok(text.clone())),
             (Vec::new(), Packing::Gzip, Err(400)),
             (zlib, Packing::Deflate, Ok(text.clone())),
             (text.clone(), Packing::Gzip, Err(400)),
-            (vec![0; 10_001], Packing::Plain, Err(413)),
+            (vec![0; BYTES_MAX], Packing::Plain, Ok(vec![0; BYTES_MAX])),
+            (vec![0; BYTES_MAX + 1], Packing::Plain, Err(413)),
             (bomb.finish().unwrap(), Packing::Gzip, Err(413)),
         ] {
             assert_eq!(
@@ -341,6 +367,19 @@ mod tests {
             );
             assert_eq!(memory.bytes(), 0, "nothing is held afterwards");
         }
+    }
+
+    #[test]
+    fn a_body_in_pieces_holds_little_more_than_it_has_and_never_more_than_its_bound() {
+        let memory = BodyMemory::new(100_000);
+        let mut body = HeldBody::new(BYTES_MAX, &memory);
+        for _ in 0..BYTES_MAX {
+            body.append(b"x").unwrap();
+            let (length, capacity) = (body.bytes.len(), body.bytes.capacity());
+            assert!(capacity <= (length + length / 8).min(BYTES_MAX));
+            assert_eq!(memory.bytes(), capacity);
+        }
+        assert!(body.append(b"x").is_err());
     }
 
     #[tokio::test]

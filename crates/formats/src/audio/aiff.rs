@@ -2,7 +2,7 @@
 //! [`riff`](super::riff).
 
 use super::header::{Order, field, read_at};
-use super::payload::{Coding, Payload};
+use super::payload::{Blocks, Coding, Payload};
 use super::unread::Unread;
 use super::{AudioError, CHANNELS_MAX};
 use std::io::{self, Read, Seek};
@@ -125,11 +125,11 @@ impl Common {
     /// Bytes of the frames that the chunk states.
     fn bytes(&self, coding: Coding) -> u64 {
         match coding {
-            Coding::Blocks {
+            Coding::Blocks(Blocks {
                 block_bytes,
                 block_frames,
                 ..
-            } => u64::from(self.frames / block_frames as u32) * block_bytes as u64,
+            }) => u64::from(self.frames / block_frames as u32) * block_bytes as u64,
             Coding::SelfDescribed => 0,
         }
     }
@@ -151,22 +151,22 @@ impl Common {
             (b"alaw" | b"ALAW", _) => (CODEC_ID_PCM_ALAW, 1),
             (b"ulaw" | b"ULAW", _) => (CODEC_ID_PCM_MULAW, 1),
             (b"ima4", _) if channels <= 2 => {
-                return Ok(Coding::Blocks {
+                return Ok(Coding::Blocks(Blocks {
                     codec: CODEC_ID_ADPCM_IMA_QT,
                     block_bytes: IMA_BYTES * channels,
                     block_frames: IMA_FRAMES,
-                });
+                }));
             }
             (other, _) => {
                 let name = format!("AIFF-C with codec \"{}\"", other.escape_ascii());
                 return Err(AudioError::Unread(Unread::codec(name, "aiff")));
             }
         };
-        Ok(Coding::Blocks {
+        Ok(Coding::Blocks(Blocks {
             codec,
             block_bytes: sample_bytes * channels,
             block_frames: 1,
-        })
+        }))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::AudioError;
 use super::header::{field, read_at};
-use super::payload::{Coding, Payload};
+use super::payload::{self, Blocks, Coding, Payload};
 use super::unread::Unread;
 use std::io::{self, Read, Seek};
 use symphonia::core::codecs::audio::AudioCodecId;
@@ -136,11 +136,11 @@ impl Description {
                 });
             }
         };
-        Ok(Coding::Blocks {
+        Ok(Coding::Blocks(Blocks {
             codec,
             block_bytes: sample_bytes * channels,
             block_frames: 1,
-        })
+        }))
     }
 
     /// Codec and bytes of plain samples; the block size gives their width in memory, and the bit
@@ -152,16 +152,7 @@ impl Description {
         let sample_bytes = by_block
             .filter(|&bytes| bytes >= by_bits.max(1))
             .unwrap_or(by_bits);
-        let either = |little, big| if self.is_little { little } else { big };
-        let codec = match (self.is_float, sample_bytes) {
-            (false, 1) => CODEC_ID_PCM_S8,
-            (false, 2) => either(CODEC_ID_PCM_S16LE, CODEC_ID_PCM_S16BE),
-            (false, 3) => either(CODEC_ID_PCM_S24LE, CODEC_ID_PCM_S24BE),
-            (false, 4) => either(CODEC_ID_PCM_S32LE, CODEC_ID_PCM_S32BE),
-            (true, 4) => either(CODEC_ID_PCM_F32LE, CODEC_ID_PCM_F32BE),
-            (true, 8) => either(CODEC_ID_PCM_F64LE, CODEC_ID_PCM_F64BE),
-            _ => return None,
-        };
+        let codec = payload::plain(self.is_float, self.is_little, sample_bytes)?;
         Some((codec, sample_bytes))
     }
 }

@@ -7,7 +7,7 @@
 
 use super::header::{field, read_at};
 use super::isomp4::{Place, SoundTrack, Tables};
-use super::payload::{Coding, Payload};
+use super::payload::{self, Blocks, Coding, Payload};
 use super::{AudioError, CHANNELS_MAX};
 use std::io::{self, Read, Seek, SeekFrom};
 use symphonia::core::codecs::audio::AudioCodecId;
@@ -30,6 +30,8 @@ const IMA_BYTES: usize = 34;
 pub(super) struct Chunks {
     /// Coding, channels and sample rate; its place is not used.
     pub payload: Payload,
+    /// The coding, as blocks.
+    pub blocks: Blocks,
     /// Frames before the first that is heard.
     pub skipped: u64,
     tables: Tables,
@@ -70,11 +72,11 @@ pub(super) fn find(
     if is_tick && track.timescale > u32::from(u16::MAX) {
         described.sample_rate = track.timescale;
     }
-    let Some(coding) = described.coding(&bytes) else {
+    let Some(blocks) = described.blocks(&bytes) else {
         return Ok(None);
     };
     let payload = Payload {
-        coding,
+        coding: Coding::Blocks(blocks),
         channels: described.channels,
         sample_rate: described.sample_rate,
         start: 0,
@@ -83,16 +85,8 @@ pub(super) fn find(
     payload.check()?;
     let sizes = read_at(source, tables.sizes.start, 12).map_err(damaged)?;
     let word = |offset| field(&sizes, offset).map_or(0, u32::from_be_bytes);
-    let Coding::Blocks {
-        block_bytes,
-        block_frames,
-        ..
-    } = coding
-    else {
-        return Ok(None);
-    };
     let stated = u64::from(word(4));
-    let (block_bytes, block_frames) = (block_bytes as u64, block_frames as u64);
+    let (block_bytes, block_frames) = (blocks.block_bytes as u64, blocks.block_frames as u64);
     let size = match stated {
         0 => Size::Table,
         // A multiple of whole blocks; QuickTime's own programs state one byte and mean one frame.
@@ -109,6 +103,7 @@ pub(super) fn find(
     let skipped = track.skipped.saturating_mul(rate) / u64::from(track.timescale.max(1));
     Ok(Some(Chunks {
         payload,
+        blocks,
         skipped,
         tables,
         size,
@@ -161,7 +156,7 @@ impl Description {
     }
 
     /// `None` for a codec that is not plain, or a width that no decoder here reads.
-    fn coding(&self, bytes: &[u8]) -> Option<Coding> {
+    fn blocks(&self, bytes: &[u8]) -> Option<Blocks> {
         let channels = usize::from(self.channels).clamp(1, CHANNELS_MAX);
         // Version 1 keeps the bits of compressed samples at 16.
         let is_little = after(bytes, b"enda", 0) == Some(1);
@@ -197,7 +192,7 @@ impl Description {
             b"alaw" => (CODEC_ID_PCM_ALAW, 1),
             b"ulaw" => (CODEC_ID_PCM_MULAW, 1),
             b"ima4" if channels <= 2 => {
-                return Some(Coding::Blocks {
+                return Some(Blocks {
                     codec: CODEC_ID_ADPCM_IMA_QT,
                     block_bytes: IMA_BYTES * channels,
                     block_frames: IMA_FRAMES,
@@ -205,7 +200,7 @@ impl Description {
             }
             _ => return None,
         };
-        Some(Coding::Blocks {
+        Some(Blocks {
             codec,
             block_bytes: sample_bytes * channels,
             block_frames: 1,
@@ -221,17 +216,8 @@ fn after(description: &[u8], name: &[u8; 4], offset: usize) -> Option<u16> {
 
 /// Codec and bytes of plain samples of `width` bytes.
 fn plain(is_float: bool, is_little: bool, width: u32) -> Option<(AudioCodecId, usize)> {
-    let either = |little, big| if is_little { little } else { big };
-    let codec = match (is_float, width) {
-        (false, 1) => CODEC_ID_PCM_S8,
-        (false, 2) => either(CODEC_ID_PCM_S16LE, CODEC_ID_PCM_S16BE),
-        (false, 3) => either(CODEC_ID_PCM_S24LE, CODEC_ID_PCM_S24BE),
-        (false, 4) => either(CODEC_ID_PCM_S32LE, CODEC_ID_PCM_S32BE),
-        (true, 4) => either(CODEC_ID_PCM_F32LE, CODEC_ID_PCM_F32BE),
-        (true, 8) => either(CODEC_ID_PCM_F64LE, CODEC_ID_PCM_F64BE),
-        _ => return None,
-    };
-    Some((codec, width as usize))
+    let bytes = width as usize;
+    payload::plain(is_float, is_little, bytes).map(|codec| (codec, bytes))
 }
 
 /// Number of whole entries of a table that is there.

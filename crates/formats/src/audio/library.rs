@@ -249,12 +249,7 @@ pub(super) fn decode_payload(
     payload: &Payload,
     mixer: &mut Mixer,
 ) -> Result<(), AudioError> {
-    let Coding::Blocks {
-        codec,
-        block_bytes,
-        block_frames,
-    } = payload.coding
-    else {
+    let Coding::Blocks(blocks) = payload.coding else {
         let end = payload.start.saturating_add(payload.length);
         return decode(source, payload.start, end, &[], None, mixer);
     };
@@ -262,8 +257,7 @@ pub(super) fn decode_payload(
     allowance.set(u64::MAX);
     let source = Metered::new(source, payload.start, payload.length, &allowance);
     let source = source.map_err(damaged)?;
-    let packets = Packets::new(source, payload, codec, block_bytes, block_frames);
-    decode_blocks(packets, mixer)
+    decode_blocks(Packets::new(source, payload, blocks), mixer)
 }
 
 /// Decodes the chunks of an MP4's sound track, which its container only frames.
@@ -272,18 +266,9 @@ pub(super) fn decode_chunks(
     chunks: &Chunks,
     mixer: &mut Mixer,
 ) -> Result<(), AudioError> {
-    let Coding::Blocks {
-        codec,
-        block_bytes,
-        block_frames,
-    } = chunks.payload.coding
-    else {
-        return Ok(());
-    };
     mixer.skip(chunks.skipped);
     let reader = ChunkReader::new(source, chunks);
-    let packets = Packets::new(reader, &chunks.payload, codec, block_bytes, block_frames);
-    decode_blocks(packets, mixer)
+    decode_blocks(Packets::new(reader, &chunks.payload, chunks.blocks), mixer)
 }
 
 fn decode_blocks(mut packets: Packets<impl Read>, mixer: &mut Mixer) -> Result<(), AudioError> {

@@ -165,7 +165,7 @@ pub fn pieces_bytes_max_of(
         Content::Opus
             | Content::Chunks(_)
             | Content::Payload(Payload {
-                coding: Coding::Blocks { .. },
+                coding: Coding::Blocks(_),
                 ..
             })
     );

@@ -3,6 +3,7 @@
 use super::{AudioError, CHANNELS_MAX, SAMPLE_RATES, check};
 use std::io::{self, Read};
 use symphonia::core::audio::Channels;
+use symphonia::core::codecs::audio::well_known::*;
 use symphonia::core::codecs::audio::{AudioCodecId, AudioCodecParameters};
 use symphonia::core::packet::Packet;
 use symphonia::core::units::{Duration, Timestamp};
@@ -10,16 +11,34 @@ use symphonia::core::units::{Duration, Timestamp};
 /// Frames per packet, where frames are coded one by one.
 const PACKET_FRAMES: usize = 1024;
 
+/// Blocks of `block_bytes` bytes and `block_frames` frames each; plain samples have one frame per
+/// block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Blocks {
+    pub codec: AudioCodecId,
+    pub block_bytes: usize,
+    pub block_frames: usize,
+}
+
+/// Codec of plain samples of `bytes` bytes each: signed integers or floats.
+pub(super) fn plain(is_float: bool, is_little: bool, bytes: usize) -> Option<AudioCodecId> {
+    let either = |little, big| if is_little { little } else { big };
+    Some(match (is_float, bytes) {
+        (false, 1) => CODEC_ID_PCM_S8,
+        (false, 2) => either(CODEC_ID_PCM_S16LE, CODEC_ID_PCM_S16BE),
+        (false, 3) => either(CODEC_ID_PCM_S24LE, CODEC_ID_PCM_S24BE),
+        (false, 4) => either(CODEC_ID_PCM_S32LE, CODEC_ID_PCM_S32BE),
+        (true, 4) => either(CODEC_ID_PCM_F32LE, CODEC_ID_PCM_F32BE),
+        (true, 8) => either(CODEC_ID_PCM_F64LE, CODEC_ID_PCM_F64BE),
+        _ => return None,
+    })
+}
+
 /// Coding of the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
-    /// Blocks of `block_bytes` bytes and `block_frames` frames each; plain samples have one frame
-    /// per block.
-    Blocks {
-        codec: AudioCodecId,
-        block_bytes: usize,
-        block_frames: usize,
-    },
+    /// Blocks, which the container describes.
+    Blocks(Blocks),
     /// A stream of MPEG audio or AAC frames, which describes itself.
     SelfDescribed,
 }
@@ -65,13 +84,12 @@ pub(super) struct Packets<S> {
 
 impl<S: Read> Packets<S> {
     /// Packets of `source`, which holds the payload and nothing else.
-    pub(super) fn new(
-        source: S,
-        payload: &Payload,
-        codec: AudioCodecId,
-        block_bytes: usize,
-        block_frames: usize,
-    ) -> Packets<S> {
+    pub(super) fn new(source: S, payload: &Payload, blocks: Blocks) -> Packets<S> {
+        let Blocks {
+            codec,
+            block_bytes,
+            block_frames,
+        } = blocks;
         // A compressed block may decode to more frames than stated, so each one is a packet.
         let packet_blocks = if block_frames == 1 { PACKET_FRAMES } else { 1 };
         let mut parameters = AudioCodecParameters::new();

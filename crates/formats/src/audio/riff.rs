@@ -6,7 +6,7 @@
 //! reaches to the end of the file.
 
 use super::header::{Order, field, read_at};
-use super::payload::{Coding, Payload};
+use super::payload::{self, Blocks, Coding, Payload};
 use super::unread::Unread;
 use super::{AudioError, CHANNELS_MAX};
 use std::io::{self, Read, Seek};
@@ -368,14 +368,9 @@ impl Format {
             by_bits
         };
         let little = self.order == Order::Little;
-        let either = |first, second| if little { first } else { second };
-        let codec: Option<AudioCodecId> = match (self.tag, sample_bytes) {
+        let codec = match (self.tag, sample_bytes) {
             (1, 1) => Some(CODEC_ID_PCM_U8),
-            (1, 2) => Some(either(CODEC_ID_PCM_S16LE, CODEC_ID_PCM_S16BE)),
-            (1, 3) => Some(either(CODEC_ID_PCM_S24LE, CODEC_ID_PCM_S24BE)),
-            (1, 4) => Some(either(CODEC_ID_PCM_S32LE, CODEC_ID_PCM_S32BE)),
-            (3, 4) => Some(either(CODEC_ID_PCM_F32LE, CODEC_ID_PCM_F32BE)),
-            (3, 8) => Some(either(CODEC_ID_PCM_F64LE, CODEC_ID_PCM_F64BE)),
+            (1 | 3, _) => payload::plain(self.tag == 3, little, sample_bytes),
             (6, 1) => Some(CODEC_ID_PCM_ALAW),
             (7, 1) => Some(CODEC_ID_PCM_MULAW),
             _ => None,
@@ -389,11 +384,11 @@ impl Format {
             let name = format!("WAV ({kind} samples of {} bits)", 8 * sample_bytes);
             AudioError::Unread(Unread::codec(name, "wav"))
         })?;
-        Ok(Coding::Blocks {
+        Ok(Coding::Blocks(Blocks {
             codec,
             block_bytes: sample_bytes * channels,
             block_frames: 1,
-        })
+        }))
     }
 
     /// Blocks with a header per channel and two samples per byte.
@@ -416,7 +411,7 @@ impl Format {
             return Err(AudioError::Unread(Unread::codec(name, "wav")));
         }
         let stated = self.block_frames.map_or(block_frames, usize::from);
-        Ok(Coding::Blocks {
+        Ok(Coding::Blocks(Blocks {
             codec,
             block_bytes,
             block_frames: if stated == 0 {
@@ -424,6 +419,6 @@ impl Format {
             } else {
                 block_frames.min(stated)
             },
-        })
+        }))
     }
 }

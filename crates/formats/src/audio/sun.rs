@@ -2,7 +2,7 @@
 
 use super::AudioError;
 use super::header::{Order, field, read_at};
-use super::payload::{Coding, Payload};
+use super::payload::{Blocks, Coding, Payload};
 use super::unread::Unread;
 use std::io::{Read, Seek};
 use symphonia::core::codecs::audio::well_known::*;
@@ -54,11 +54,11 @@ pub(super) fn find(
     let content = start.saturating_add(offset.max(24));
     let there = file_bytes.saturating_sub(content);
     let payload = Payload {
-        coding: Coding::Blocks {
+        coding: Coding::Blocks(Blocks {
             codec,
             block_bytes: sample_bytes * channels.clamp(1, 1 << 10) as usize,
             block_frames: 1,
-        },
+        }),
         channels: u16::try_from(channels).unwrap_or(u16::MAX),
         sample_rate,
         start: content,

@@ -126,7 +126,7 @@ impl Weights {
         let measuring = Workspace::measuring();
         products(&measuring)?;
         let workspace = match measuring.trace() {
-            Some(recording) => Workspace::planned(memory, &recording, "bench")?,
+            Some(trace) => Workspace::planned(memory, &trace, "bench")?,
             None => Workspace::pooled(memory, "bench"),
         };
         let mut seconds = 0.0;

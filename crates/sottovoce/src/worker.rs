@@ -81,6 +81,7 @@ impl Worker {
             self.remove_cancelled();
             self.admit();
             self.read_texts();
+            self.give_back_caches();
             let views: Vec<StreamStatus> = self.live.iter().map(Live::status).collect();
             let started = Instant::now();
             let chunks_at_once = self.pipeline.flow_streams_max();
@@ -191,6 +192,26 @@ impl Worker {
                     self.end(live, End::Failed(error));
                 }
             }
+        }
+    }
+
+    /// Gives back the KV caches of streams whose speech is generated: the flow and the vocoder may
+    /// work on it for seconds more. The next stream in the queue takes them over as they are.
+    fn give_back_caches(&mut self) {
+        if self.shared.has_waiting() {
+            return;
+        }
+        let mut generated = None;
+        for (index, live) in self.live.iter_mut().enumerate() {
+            if live.gives_back_cache() {
+                live.utterance.release_cache();
+                generated = Some(index);
+            }
+        }
+        if let Some(index) = generated {
+            let done = self.event(PolicyEvent::SpeechGenerated);
+            self.live[index].actions.extend(done);
+            self.settle();
         }
     }
 

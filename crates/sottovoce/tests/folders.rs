@@ -506,3 +506,32 @@ fn what_a_folder_holds_is_told_by_part() {
     let lone = inspect(&Source::Directory(folder.path().join(ENCODER_FILE))).unwrap();
     assert_eq!((lone.variant, lone.parts[0].stored.tensors), (None, 14));
 }
+
+/// Bytes of a folder's files that are mapped and in memory.
+#[cfg(target_os = "linux")]
+fn resident_file_bytes(folder: &Path) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let folder = folder.to_str().unwrap();
+    let mut within = false;
+    let mut kibibytes = 0;
+    for line in maps.lines() {
+        match line.strip_prefix("Rss:").filter(|_| within) {
+            Some(size) => {
+                let size = size.trim().trim_end_matches(" kB");
+                kibibytes += size.parse::<usize>().unwrap();
+                within = false;
+            }
+            None => within |= line.contains(folder),
+        }
+    }
+    kibibytes << 10
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_loaded_engine_keeps_no_page_of_the_files_that_it_copied() {
+    let folder = copy();
+    let engine = load(folder.path()).unwrap();
+    speak(&engine, &voice(&engine), "Go.").unwrap();
+    assert_eq!(resident_file_bytes(folder.path()), 0);
+}

@@ -2,8 +2,8 @@
 //! sentence are survived.
 
 use sottovoce::{
-    Chunk, Engine, EngineOptions, Error, MemoryReport, ModelConfig, Profile, Source, Stream,
-    StreamOptions, Voice, VoiceSource,
+    Chunk, DeliveryMode, Engine, EngineOptions, Error, MemoryReport, ModelConfig, Profile, Source,
+    Stream, StreamOptions, Voice, VoiceSource,
 };
 use sottovoce_memory::driver::{FaultScript, HostDriver, Scripted};
 use sottovoce_memory::{Memory, PoolConfiguration};
@@ -304,4 +304,31 @@ fn little_lies_idle_while_streams_that_outgrow_what_was_likely_come_and_go() {
         ],
         2,
     );
+}
+
+#[test]
+fn the_key_value_cache_is_given_back_before_the_flow_works_on_the_last_sentence() {
+    // With as many layers, the keys and values of a sentence are more than what may stay cached.
+    let mut config = ModelConfig::tiny_base();
+    config.t3.backbone.layers = 12;
+    let engine = Engine::load(Source::Random(Box::new(config)), options()).unwrap();
+    let voice = engine.voice(VoiceSource::Default).unwrap();
+    for delivery in [DeliveryMode::Whole, DeliveryMode::Stream] {
+        let options = StreamOptions {
+            delivery: Some(delivery),
+            sentence_tokens_max: Some(150),
+            ..StreamOptions::default()
+        };
+        let stream = engine.stream(TEXT, &voice, options).unwrap();
+        let chunks: Vec<Chunk> = stream.map(Result::unwrap).collect();
+        let last = &chunks[chunks.len() - 1].metrics;
+        assert!(
+            last.memory_reserved < last.memory_reserved_peak,
+            "{delivery:?}: {} bytes still held of {} at the peak",
+            last.memory_reserved,
+            last.memory_reserved_peak
+        );
+        let at_rest = engine.memory_report().reserved_bytes;
+        assert!(last.memory_reserved <= at_rest, "{delivery:?}");
+    }
 }

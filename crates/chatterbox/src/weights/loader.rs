@@ -100,6 +100,8 @@ pub fn load<T>(
     let loaded = load(&mut loader);
     let finished =
         (memory.finish_staging()).map_err(|source| WeightsError::Device { component, source });
+    // A read enters the pages around it as well, those of tensors that were released among them.
+    source.release_pages();
     let network = loaded?;
     finished?;
     Ok(Loaded {

@@ -391,6 +391,14 @@ impl WeightSource {
         WeightSource::assemble(self.config.clone(), name, self.folder.clone(), vec![file])
     }
 
+    /// Lets the system drop the pages of all files that were read so far. Networks that use their
+    /// weights in place have mappings of their own.
+    pub(super) fn release_pages(&self) {
+        for file in &self.files {
+            file.bytes.release(0..file.bytes.len());
+        }
+    }
+
     /// Whether any tensor is packed for the kernels already, by a conversion.
     pub fn is_packed(&self) -> bool {
         self.files.iter().any(|file| !file.packed.is_empty())

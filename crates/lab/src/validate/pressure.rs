@@ -61,7 +61,13 @@ pub fn pressure(
         streams_max: 1,
         ..options.engine.clone()
     };
-    let minimum_bytes = Engine::plan_for(&options.source, &single)?.total_bytes(1);
+    let plan = Engine::plan_for(&options.source, &single)?;
+    let minimum_bytes = plan.total_bytes(1);
+    // A smaller budget may hold the model at another precision.
+    let single = EngineOptions {
+        precision: plan.precision.parse()?,
+        ..single
+    };
     let with_budget = |bytes: u64| {
         let engine = EngineOptions {
             memory: Some(bytes),

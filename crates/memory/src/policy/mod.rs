@@ -40,6 +40,8 @@ pub enum PolicyEvent {
     VoiceSwitched,
     /// A chunk was finished.
     ChunkDone,
+    /// T3 has generated all of a stream's speech, and no waiting stream takes over its KV cache.
+    SpeechGenerated,
     /// A stream ended, and no waiting stream takes over its memory.
     StreamEnded,
     /// A text exceeded the context window and continues in a fresh one.
@@ -191,8 +193,8 @@ impl Decision {
     }
 }
 
-/// Share of the reserved bytes that may stay cached after a stream's end. Releasing them costs
-/// driver calls, at a time when no request waits.
+/// Share of the reserved bytes that may stay cached once T3 has generated a stream's speech, and
+/// after the stream's end. Releasing them costs driver calls, at a time when no request waits.
 pub const IDLE_SHARE_MAX: f64 = 0.02;
 /// A release that freed nothing doubles the interval to the next one, up to this factor.
 const BACK_OFF_MAX: u32 = 64;
@@ -301,10 +303,12 @@ impl Policy {
         let due = self.chunks_since_clear >= interval;
         let fragmented = books.fragmentation() > self.settings.fragmentation_threshold;
         match event {
-            PolicyEvent::StreamEnded if books.fragmentation() > IDLE_SHARE_MAX => {
-                Reason::Fragmentation
+            PolicyEvent::SpeechGenerated | PolicyEvent::StreamEnded => {
+                match books.fragmentation() > IDLE_SHARE_MAX {
+                    true => Reason::Fragmentation,
+                    false => Reason::None,
+                }
             }
-            PolicyEvent::StreamEnded => Reason::None,
             PolicyEvent::ChunkDone if due && worthwhile(kept) => Reason::Cadence,
             _ if !worthwhile(kept - self.baseline_bytes) => Reason::None,
             PolicyEvent::ChunkDone if fragmented => Reason::Fragmentation,
@@ -350,16 +354,18 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_streams_cached_memory_is_released_unless_the_profile_never_releases() {
+    fn memory_that_a_stream_needs_no_more_is_released_unless_the_profile_never_releases() {
         for (profile, allocated, kept, expected) in [
             (MemoryProfile::Balanced, 97, 3, Reason::Fragmentation),
             (MemoryProfile::Balanced, 98, 2, Reason::None),
             (MemoryProfile::Performance, 90, 10, Reason::Fragmentation),
             (MemoryProfile::None, 50, 50, Reason::None),
         ] {
-            let mut policy = Policy::new(profile.settings(None));
-            let decision = policy.decide(PolicyEvent::StreamEnded, books(allocated, kept));
-            assert_eq!(decision.reason, expected, "{profile:?}, {kept} kept");
+            for event in [PolicyEvent::SpeechGenerated, PolicyEvent::StreamEnded] {
+                let mut policy = Policy::new(profile.settings(None));
+                let decision = policy.decide(event, books(allocated, kept));
+                assert_eq!(decision.reason, expected, "{profile:?}, {kept} kept");
+            }
         }
     }
 

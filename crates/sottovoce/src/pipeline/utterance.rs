@@ -76,7 +76,7 @@ pub(super) fn text_tokens(coming: &VecDeque<Coming>) -> u64 {
 
 /// A stream in the pipeline.
 pub(crate) struct Utterance {
-    /// `None` for a voice change.
+    /// `None` for a voice change, and once T3 has generated all speech.
     pub(super) state: Option<T3State>,
     /// Workspace extent of its runs.
     pub(super) extent: Extent,
@@ -223,6 +223,21 @@ impl Utterance {
     /// Whether more sound follows, or may follow, the waiting tokens.
     pub fn goes_on(&self) -> bool {
         !self.is_said() || self.open || self.listening
+    }
+
+    /// Whether each pass is a whole sentence, or as much of it as fits.
+    pub fn is_delivered_whole(&self) -> bool {
+        self.window.is_some()
+    }
+
+    /// Whether it holds a KV cache that no token will use any more.
+    pub fn is_done_with_cache(&self) -> bool {
+        self.state.is_some() && self.is_said() && !self.open
+    }
+
+    /// Gives back the KV cache.
+    pub fn release_cache(&mut self) {
+        self.state = None;
     }
 
     pub(super) fn state(&mut self) -> Result<&mut T3State, Error> {

@@ -84,6 +84,13 @@ impl Live {
         promise.commit(has.saturating_sub(entered))
     }
 
+    /// Whether its KV cache is to be given back. Driver calls never delay the first sound of a
+    /// stream that is heard as it comes.
+    pub fn gives_back_cache(&self) -> bool {
+        let heard = self.metrics.chunk_count > 0 || self.utterance.is_delivered_whole();
+        heard && self.utterance.is_done_with_cache()
+    }
+
     /// Whether all available text has become tokens and more may come.
     fn waits_for_text(&self) -> bool {
         self.utterance.is_open() && self.utterance.is_said()

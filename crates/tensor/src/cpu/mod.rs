@@ -58,6 +58,10 @@ use instruction_set::InstructionSet;
 pub use instruction_set::features;
 use std::sync::Arc;
 
+/// Rows of a linear layer that are quantised at a time: the vocoder's source has 24,000 rows a
+/// second of sound, and its scratch would be the largest buffer of a small model.
+const QUANTISED_ROWS_MAX: usize = 4096;
+
 /// The CPU and its threads.
 #[derive(Clone)]
 pub struct Cpu {
@@ -216,6 +220,19 @@ impl LayerChains for Cpu {
     }
 }
 
+/// Calls `multiply` for at most [`QUANTISED_ROWS_MAX`] rows at a time.
+fn for_each_block(
+    x: View<'_>,
+    mut out: ViewMut<'_>,
+    mut multiply: impl FnMut(View<'_>, ViewMut<'_>),
+) {
+    let count = x.row_count();
+    for first in (0..count).step_by(QUANTISED_ROWS_MAX) {
+        let rows = first..count.min(first + QUANTISED_ROWS_MAX);
+        multiply(x.rows(rows.clone()), out.reborrow().rows(rows));
+    }
+}
+
 impl Operations for Cpu {
     fn chains(&self) -> Option<&dyn LayerChains> {
         Some(self)
@@ -226,6 +243,7 @@ impl Operations for Cpu {
     }
 
     fn linear_scratch(&self, rows: usize, weight: &Matrix, rounding: Rounding) -> usize {
+        let rows = rows.min(QUANTISED_ROWS_MAX);
         match arithmetic(weight, rounding) {
             Arithmetic::F32 => 0,
             Arithmetic::Int16(_) => gemm_int16::scratch(rows, weight.columns()),
@@ -255,14 +273,16 @@ impl Operations for Cpu {
                 let kernel = F32Kernel::new(RowsF32::of(x), PanelsF32::Matrix(weight));
                 Product { kernel, epilogue }.multiply(threads, out);
             }
-            Arithmetic::Int16(set) => {
+            Arithmetic::Int16(set) => for_each_block(x, out, |x, out| {
+                let scratch = &mut scratch[..gemm_int16::scratch(x.row_count(), weight.columns())];
                 let kernel = Int16Kernel::quantise(set, threads, x, weight, scratch);
                 Product { kernel, epilogue }.multiply(threads, out);
-            }
-            Arithmetic::Int8(set) => {
+            }),
+            Arithmetic::Int8(set) => for_each_block(x, out, |x, out| {
+                let scratch = &mut scratch[..gemm_int8::scratch(x.row_count(), weight.columns())];
                 let kernel = Int8Kernel::quantise(set, threads, x, weight, scratch);
                 Product { kernel, epilogue }.multiply(threads, out);
-            }
+            }),
         }
     }
 

@@ -211,10 +211,12 @@ DEVICE void attend(const AttentionArguments &a, Shared<SIZE> &shared) {
 /// Heads of at most 64 channels, or of at most 128; queries along x, heads along y,
 /// sequences along z.
 KERNEL(attention_64, attention::Shared<64>, (AttentionArguments a)) {
+    wait_for_predecessors();
     SHARED(attention::Shared<64>, shared);
     attention::attend<64>(a, shared);
 }
 KERNEL(attention_128, attention::Shared<128>, (AttentionArguments a)) {
+    wait_for_predecessors();
     SHARED(attention::Shared<128>, shared);
     attention::attend<128>(a, shared);
 }

@@ -322,12 +322,14 @@ DEVICE void attend(const AttentionArguments &a, Shared<TERMS, RELATIVE> &shared)
 
 #define ATTENTION_MMA(name, Tiles)                                                                  \
     KERNEL_FOR(3, name, attention_mma::Tiles, (AttentionArguments a)) {                             \
+        wait_for_predecessors();                                                                    \
         SHARED(attention_mma::Tiles, shared);                                                       \
         attention_mma::attend(a, shared);                                                           \
     }
 #else
 #define ATTENTION_MMA(name, Tiles)                                                                  \
     KERNEL(name, attention::Shared<64>, (AttentionArguments a)) {                                   \
+        wait_for_predecessors();                                                                    \
         SHARED(attention::Shared<64>, shared);                                                      \
         attention::attend<64>(a, shared);                                                           \
     }

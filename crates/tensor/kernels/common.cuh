@@ -49,6 +49,16 @@ DEVICE void barrier() { __syncthreads(); }
 /// Waits for all threads of the warp; what they wrote before is then seen by all of them.
 DEVICE void warp_barrier() { __syncwarp(); }
 
+/// Waits until the kernels before this one have ended, and lets the one behind it begin. Every thread
+/// of every kernel comes here before it reads what another kernel wrote, and before it writes: cards
+/// from 9.0 on begin a kernel while the one before it is at work (programmatic dependent launch).
+DEVICE void wait_for_predecessors() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 /// Four numbers that are worked on together.
 struct alignas(16) Four {
     float x, y, z, w;

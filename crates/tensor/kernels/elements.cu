@@ -40,6 +40,7 @@ struct Rows {
 
 /// out = activation(out).
 KERNEL(activate, None, (ElementArguments a)) {
+    wait_for_predecessors();
     const elements::Rows rows{a};
     elements::for_each(a.rows, a.columns, [&](unsigned row, unsigned column) {
         float &value = rows.out(row, column);
@@ -49,6 +50,7 @@ KERNEL(activate, None, (ElementArguments a)) {
 
 /// out = silu(gate) · up, where the gate is the first half of x's columns.
 KERNEL(gated_silu, None, (ElementArguments a)) {
+    wait_for_predecessors();
     const elements::Rows rows{a};
     elements::for_each(a.rows, a.columns, [&](unsigned row, unsigned column) {
         const float gate = rows.x(row, column);
@@ -58,6 +60,7 @@ KERNEL(gated_silu, None, (ElementArguments a)) {
 
 /// out = out · scale + y · factor.
 KERNEL(add_scaled, None, (ElementArguments a)) {
+    wait_for_predecessors();
     const elements::Rows rows{a};
     elements::for_each(a.rows, a.columns, [&](unsigned row, unsigned column) {
         float &value = rows.out(row, column);
@@ -67,6 +70,7 @@ KERNEL(add_scaled, None, (ElementArguments a)) {
 
 /// out = out · y.
 KERNEL(multiply, None, (ElementArguments a)) {
+    wait_for_predecessors();
     const elements::Rows rows{a};
     elements::for_each(a.rows, a.columns, [&](unsigned row, unsigned column) {
         float &value = rows.out(row, column);
@@ -76,6 +80,7 @@ KERNEL(multiply, None, (ElementArguments a)) {
 
 /// out = out · factor.
 KERNEL(scale, None, (ElementArguments a)) {
+    wait_for_predecessors();
     const elements::Rows rows{a};
     elements::for_each(a.rows, a.columns, [&](unsigned row, unsigned column) {
         rows.out(row, column) = rows.out(row, column) * a.factor;
@@ -84,6 +89,7 @@ KERNEL(scale, None, (ElementArguments a)) {
 
 /// out = factor.
 KERNEL(fill, None, (ElementArguments a)) {
+    wait_for_predecessors();
     const elements::Rows rows{a};
     elements::for_each(a.rows, a.columns, [&](unsigned row, unsigned column) {
         rows.out(row, column) = a.factor;
@@ -92,6 +98,7 @@ KERNEL(fill, None, (ElementArguments a)) {
 
 /// Each row of x `times` times; `rows` are those of out.
 KERNEL(repeat_rows, None, (ElementArguments a)) {
+    wait_for_predecessors();
     const elements::Rows rows{a};
     elements::for_each(a.rows, a.columns, [&](unsigned row, unsigned column) {
         rows.out(row, column) = rows.x(row / a.times, column);
@@ -100,6 +107,7 @@ KERNEL(repeat_rows, None, (ElementArguments a)) {
 
 /// Root-mean-square and layer norm: a warp a row.
 KERNEL(normalise, None, (NormArguments a)) {
+    wait_for_predecessors();
     const unsigned row = block_x() * (THREADS / 32) + thread_x() / 32;
     if (row >= a.rows) return;
     const float *x = a.x + uint64_t(row) * a.x_stride;
@@ -114,6 +122,7 @@ KERNEL(normalise, None, (NormArguments a)) {
 
 /// Softmax of each row of `out`, in place; a row of −∞ alone becomes zeros.
 KERNEL(softmax, None, (NormArguments a)) {
+    wait_for_predecessors();
     const unsigned row = block_x() * (THREADS / 32) + thread_x() / 32, lane = thread_x() % 32;
     if (row >= a.rows) return;
     float *x = a.out + uint64_t(row) * a.out_stride;
@@ -153,14 +162,27 @@ template <class Weights, class Positions> DEVICE void embed(const EmbeddingArgum
 } // namespace elements
 
 /// Positions' tables are at f32 where the other one is, else at f16.
-KERNEL(embed_f32, None, (EmbeddingArguments a)) { elements::embed<F32, F32>(a); }
-KERNEL(embed_f16, None, (EmbeddingArguments a)) { elements::embed<F16, F16>(a); }
-KERNEL(embed_int8, None, (EmbeddingArguments a)) { elements::embed<Int8, F16>(a); }
-KERNEL(embed_q4, None, (EmbeddingArguments a)) { elements::embed<Q4, F16>(a); }
+KERNEL(embed_f32, None, (EmbeddingArguments a)) {
+    wait_for_predecessors();
+    elements::embed<F32, F32>(a);
+}
+KERNEL(embed_f16, None, (EmbeddingArguments a)) {
+    wait_for_predecessors();
+    elements::embed<F16, F16>(a);
+}
+KERNEL(embed_int8, None, (EmbeddingArguments a)) {
+    wait_for_predecessors();
+    elements::embed<Int8, F16>(a);
+}
+KERNEL(embed_q4, None, (EmbeddingArguments a)) {
+    wait_for_predecessors();
+    elements::embed<Q4, F16>(a);
+}
 
 /// Output row `r` of a transposed convolution has tap k of input row t wherever t · stride + k = r
 /// + padding.
 KERNEL(sum_taps, None, (TapsArguments a)) {
+    wait_for_predecessors();
     elements::for_each(a.rows, a.outputs, [&](unsigned row, unsigned output) {
         const unsigned place = row + a.padding;
         const unsigned first =
@@ -177,6 +199,7 @@ KERNEL(sum_taps, None, (TapsArguments a)) {
 
 /// Turns channels c and c + size / 2 of every head.
 KERNEL(rotate, None, (RotateArguments a)) {
+    wait_for_predecessors();
     const unsigned half = a.size / 2;
     elements::for_each(a.rows, a.heads * half, [&](unsigned row, unsigned index) {
         const unsigned head = index / half, pair = index % half;
@@ -191,6 +214,7 @@ KERNEL(rotate, None, (RotateArguments a)) {
 
 /// By column the mean, then the unbiased deviation, in `out` one row.
 KERNEL(moments, None, (ColumnArguments a)) {
+    wait_for_predecessors();
     const unsigned column = block_x() * THREADS + thread_x();
     if (column >= a.columns) return;
     double sum = 0.0;
@@ -210,6 +234,7 @@ KERNEL(moments, None, (ColumnArguments a)) {
 
 /// By column the mean over all rows plus that over each segment; segments along y.
 KERNEL(segment_means, None, (ColumnArguments a)) {
+    wait_for_predecessors();
     const unsigned column = block_x() * THREADS + thread_x(), segment = block_y();
     if (column >= a.columns) return;
     const unsigned first = segment * a.segment, end = smaller(first + a.segment, a.rows);

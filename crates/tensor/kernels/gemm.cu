@@ -310,12 +310,14 @@ DEVICE void multiply_and_normalise(const ProductArguments &p, Shared<OUTPUTS> &s
 
 #define PRODUCT(name, Weights, OUTPUTS)                                                             \
     KERNEL(name, gemm::Shared<OUTPUTS>, (ProductArguments p)) {                                     \
+        wait_for_predecessors();                                                                    \
         SHARED(gemm::Shared<OUTPUTS>, shared);                                                      \
         gemm::multiply<Weights, OUTPUTS>(p, shared);                                                \
     }
 
 #define PRODUCT_NORM(name, Weights, OUTPUTS)                                                        \
     KERNEL(name, gemm::Shared<OUTPUTS>, (ProductArguments p)) {                                     \
+        wait_for_predecessors();                                                                    \
         SHARED(gemm::Shared<OUTPUTS>, shared);                                                      \
         gemm::multiply_and_normalise<Weights, OUTPUTS>(p, shared);                                  \
     }

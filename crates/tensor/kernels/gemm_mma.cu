@@ -239,6 +239,7 @@ DEVICE void multiply_and_normalise(const ProductArguments &p, Block &shared) {
     using Of_##name = Shared<TERMS, OUTPUTS, ROWS>;                                                 \
     }                                                                                               \
     KERNEL_FOR(3, name, gemm_mma::Of_##name, (ProductArguments p)) {                                \
+        wait_for_predecessors();                                                                    \
         SHARED(gemm_mma::Of_##name, shared);                                                        \
         gemm_mma::function<Weights>(p, shared);                                                     \
     }
@@ -247,6 +248,7 @@ DEVICE void multiply_and_normalise(const ProductArguments &p, Block &shared) {
 /// without rows.
 #define PRODUCT_MMA(name, function, Weights, TERMS, OUTPUTS, ROWS)                                  \
     KERNEL(name, gemm::Shared<OUTPUTS>, (ProductArguments p)) {                                     \
+        wait_for_predecessors();                                                                    \
         SHARED(gemm::Shared<OUTPUTS>, shared);                                                      \
         if (block_x() * (4096 / OUTPUTS) < p.rows) gemm::function<Weights>(p, shared);              \
     }

@@ -492,15 +492,18 @@ DEVICE void project(const ProjectionArguments &a, ProjectionShared<ROWS> &shared
 
 #define ROWS_PRODUCTS(precision, Weights, ROWS)                                                     \
     KERNEL_FOR(3, rows_##precision##_##ROWS, gemv::Shared<ROWS>, (RowsArguments p)) {               \
+        wait_for_predecessors();                                                                    \
         SHARED(gemv::Shared<ROWS>, shared);                                                         \
         gemv::multiply<Weights, ROWS>(p, shared);                                                   \
     }                                                                                               \
     KERNEL_FOR(3, rows_gated_##precision##_##ROWS, gemv::GatedShared<ROWS>, (RowsArguments p)) {    \
+        wait_for_predecessors();                                                                    \
         SHARED(gemv::GatedShared<ROWS>, shared);                                                    \
         gemv::multiply_gated<Weights, ROWS>(p, shared);                                             \
     }                                                                                               \
     KERNEL_FOR(3, rows_project_##precision##_##ROWS, gemv::ProjectionShared<ROWS>,                  \
                (ProjectionArguments a)) {                                                           \
+        wait_for_predecessors();                                                                    \
         SHARED(gemv::ProjectionShared<ROWS>, shared);                                               \
         gemv::project<Weights, ROWS>(a, shared);                                                    \
     }

@@ -192,9 +192,10 @@ DEVICE Turn<Weights> turn_of(const RowsArguments &p, unsigned padded, const Grou
 }
 
 /// Leaves the sums of groups in `shared.totals`, one beside the other, and their outputs' scales in
-/// `shared.scales`.
-template <class Weights, class Block>
-DEVICE void sum_groups(const RowsArguments &p, unsigned padded, Groups groups, Block &shared) {
+/// `shared.scales`. Waits for the kernels before this one, then calls `begin`.
+template <class Weights, class Block, class Begin>
+DEVICE void sum_groups(const RowsArguments &p, unsigned padded, Groups groups, Block &shared,
+                       const Begin &begin) {
     constexpr unsigned TILES = Block::TILES, STEPS = STRIPS * STRIP_STEPS;
     // Whether a slot's inputs stay in registers for all groups, and steps that are read at a time where
     // there is a norm, whose statistics have brought them near.
@@ -202,7 +203,8 @@ DEVICE void sum_groups(const RowsArguments &p, unsigned padded, Groups groups, B
     constexpr unsigned READ = KEPT ? STEPS / 4 : 1;
     const unsigned warp = thread_x() / 32, warps = thread_count() / 32;
     const unsigned slots = divide_up(p.inputs, SLOT);
-    // The first weights are on their way while statistics are found.
+    // The first weights are on their way while the kernels before this one end, and while statistics
+    // are found.
     Turn<Weights> turn = turn_of<Weights>(p, padded, groups, 0, warp * SLOT);
     Strip<Weights> strips[STRIPS];
     UNROLL_REGISTERS
@@ -214,8 +216,10 @@ DEVICE void sum_groups(const RowsArguments &p, unsigned padded, Groups groups, B
             shared.scales[place] = Weights::scale(p.weights, group * GROUP + place % GROUP);
         }
     }
-    Inputs<TILES> inputs = inputs_of<TILES>(p);
     bring_factors(p, warp * SLOT, shared);
+    wait_for_predecessors();
+    begin();
+    Inputs<TILES> inputs = inputs_of<TILES>(p);
     gemv::find_statistics(p, shared.rows, thread_count());
     NO_UNROLL
     for (unsigned round = 0; round * warps < slots; ++round) {
@@ -306,9 +310,10 @@ DEVICE void multiply(const RowsArguments &all, Shared<TILES, 1> &shared) {
     const unsigned first_output = block_x() * GROUP;
     const auto row_of = [](unsigned place) { return place / GROUP; };
     const auto output_of = [&](unsigned place) { return first_output + place % GROUP; };
+    End end;
     // These are on their way while inputs are summed.
-    End end = end_of(p, row_of(thread_x()), output_of(thread_x()));
-    sum_groups<Weights>(p, round_up(p.outputs, GROUP), Groups{block_x(), 0, 1}, shared);
+    const auto begin = [&] { end = end_of(p, row_of(thread_x()), output_of(thread_x())); };
+    sum_groups<Weights>(p, round_up(p.outputs, GROUP), Groups{block_x(), 0, 1}, shared, begin);
     NO_UNROLL
     for (unsigned place = thread_x(); place < p.rows * GROUP; place += thread_count()) {
         const unsigned row = row_of(place), output = output_of(place);
@@ -325,7 +330,8 @@ DEVICE void multiply(const RowsArguments &all, Shared<TILES, 1> &shared) {
 template <class Weights, unsigned TILES>
 DEVICE void multiply_gated(const RowsArguments &all, Shared<TILES, 2> &shared) {
     const RowsArguments p = gemv::rows_of_block<8 * TILES>(all);
-    sum_groups<Weights>(p, 2 * p.outputs, Groups{block_x(), p.outputs / GROUP, 2}, shared);
+    const Groups groups{block_x(), p.outputs / GROUP, 2};
+    sum_groups<Weights>(p, 2 * p.outputs, groups, shared, [] {});
     const unsigned within = thread_x() % GROUP, output = block_x() * GROUP + within;
     NO_UNROLL
     for (unsigned row = thread_x() / GROUP; row < p.rows; row += thread_count() / GROUP) {
@@ -342,7 +348,7 @@ DEVICE void project(const ProjectionArguments &a, Shared<TILES, GROUPS> &shared)
     const RowsArguments p = gemv::rows_of_block<8 * TILES>(a.product);
     const unsigned size = a.places.size, first_output = block_x() * size;
     const Groups groups{first_output / GROUP, 1, size / GROUP};
-    sum_groups<Weights>(p, round_up(p.outputs, GROUP), groups, shared);
+    sum_groups<Weights>(p, round_up(p.outputs, GROUP), groups, shared, [] {});
     NO_UNROLL
     for (unsigned place = thread_x(); place < p.rows * size; place += thread_count()) {
         const unsigned row = place / size, output = first_output + place % size;

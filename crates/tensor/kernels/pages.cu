@@ -289,20 +289,24 @@ template <class Cache> DEVICE void attend(const PagesArguments &a, Shared &share
 } // namespace pages
 
 KERNEL_FOR(3, attend_pages_f32, pages::Shared, (PagesArguments a)) {
+    wait_for_predecessors();
     SHARED(pages::Shared, shared);
     pages::attend<CacheF32>(a, shared);
 }
 KERNEL_FOR(3, attend_pages_f16, pages::Shared, (PagesArguments a)) {
+    wait_for_predecessors();
     SHARED(pages::Shared, shared);
     pages::attend<CacheF16>(a, shared);
 }
 KERNEL_FOR(3, attend_pages_int8, pages::Shared, (PagesArguments a)) {
+    wait_for_predecessors();
     SHARED(pages::Shared, shared);
     pages::attend<CacheInt8>(a, shared);
 }
 
 /// Stores each row's keys (z = 0) and values (z = 1): a warp a head.
 KERNEL(store_pages, None, (StoreArguments a)) {
+    wait_for_predecessors();
     const unsigned row = block_y(), heads = a.places.heads, size = a.places.size;
     const unsigned head = block_x() * (THREADS / 32) + thread_x() / 32;
     if (head >= heads) return;

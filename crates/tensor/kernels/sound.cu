@@ -41,6 +41,7 @@ DEVICE float normal(uint64_t seed, uint64_t row, uint64_t column) {
 
 /// Sines and cosines of positions that lie equally far apart.
 KERNEL(sinusoids, None, (SinusoidArguments a)) {
+    wait_for_predecessors();
     const uint64_t count = uint64_t(a.rows) * a.rate_count;
     NO_UNROLL
     for (unsigned place = thread_x(); place < sound::PER_BLOCK; place += THREADS) {
@@ -56,6 +57,7 @@ KERNEL(sinusoids, None, (SinusoidArguments a)) {
 
 /// Cosines and sines of rotary positions: a row a block.
 KERNEL(rotary_angles, None, (RotaryArguments a)) {
+    wait_for_predecessors();
     const unsigned row = block_x(), column = thread_x();
     if (column >= a.frequency_count) return;
     const float angle = float(a.positions[row]) * a.frequencies[column];
@@ -65,6 +67,7 @@ KERNEL(rotary_angles, None, (RotaryArguments a)) {
 
 /// Normal numbers, one a place.
 KERNEL(normals, None, (NormalsArguments a)) {
+    wait_for_predecessors();
     const uint64_t count = uint64_t(a.rows) * a.columns;
     NO_UNROLL
     for (unsigned place = thread_x(); place < sound::PER_BLOCK; place += THREADS) {
@@ -96,6 +99,7 @@ DEVICE uint64_t phase_step(float f0, float sample_rate, unsigned multiple) {
 /// The harmonic source: a frame a block. Phases are whole numbers, so that those of a frame's start
 /// can be summed in any order.
 KERNEL(harmonics, sound::PhaseShared, (HarmonicsArguments a)) {
+    wait_for_predecessors();
     SHARED(sound::PhaseShared, shared);
     const unsigned thread = thread_x(), frame = block_x();
     NO_UNROLL
@@ -172,6 +176,7 @@ DEVICE float window(const Waves &waves, unsigned sample) {
 /// Spectra of windows of samples, centred, mirrored at the ends: real parts of all bins, then
 /// imaginary ones.
 KERNEL(spectrum, sound::Waves, (SpectrumArguments a)) {
+    wait_for_predecessors();
     SHARED(sound::Waves, waves);
     sound::make_waves(waves, a.fft);
     const unsigned bins = a.fft / 2 + 1;
@@ -201,6 +206,7 @@ KERNEL(spectrum, sound::Waves, (SpectrumArguments a)) {
 /// Samples of log magnitudes and phases before their sine: each block's frames become real and
 /// imaginary parts once, then each sample sums the frames that reach it.
 KERNEL(overlap_add, sound::InverseShared, (SpectrumArguments a)) {
+    wait_for_predecessors();
     SHARED(sound::InverseShared, shared);
     sound::make_waves(shared.waves, a.fft);
     const unsigned bins = a.fft / 2 + 1, half = a.fft / 2;
@@ -308,18 +314,22 @@ template <class Weights> DEVICE void lstm(const LstmArguments &a, LstmShared &sh
 
 /// A sequence a block.
 KERNEL(lstm_f32, sound::LstmShared, (LstmArguments a)) {
+    wait_for_predecessors();
     SHARED(sound::LstmShared, shared);
     sound::lstm<F32>(a, shared);
 }
 KERNEL(lstm_f16, sound::LstmShared, (LstmArguments a)) {
+    wait_for_predecessors();
     SHARED(sound::LstmShared, shared);
     sound::lstm<F16>(a, shared);
 }
 KERNEL(lstm_int8, sound::LstmShared, (LstmArguments a)) {
+    wait_for_predecessors();
     SHARED(sound::LstmShared, shared);
     sound::lstm<Int8>(a, shared);
 }
 KERNEL(lstm_q4, sound::LstmShared, (LstmArguments a)) {
+    wait_for_predecessors();
     SHARED(sound::LstmShared, shared);
     sound::lstm<Q4>(a, shared);
 }

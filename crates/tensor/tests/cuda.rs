@@ -125,6 +125,23 @@ fn expect_faults(edge: Edge, offsets: [(i64, bool); 3]) {
     }
 }
 
+#[test]
+fn kernels_begin_early_on_cards_that_can_and_in_turn_on_others() {
+    for (settings, early) in [
+        ("generation=75", false),
+        ("generation=86", false),
+        // There is no machine code for it, and the driver compiles PTX of a generation without waits.
+        ("generation=100", false),
+        ("generation=90", true),
+        ("generation=120", true),
+    ] {
+        let card = on_driver(settings, 1, None);
+        let count = |call| card._lent.0.count(call);
+        let (in_turn, ahead) = (count("cuLaunchKernel"), count("cuLaunchKernelEx"));
+        assert_eq!((ahead > 0, in_turn > 0), (early, !early), "{settings}");
+    }
+}
+
 mod in_natural_order {
     use crate::{conformance, on_stand_in};
 

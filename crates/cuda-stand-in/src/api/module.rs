@@ -5,7 +5,9 @@ use crate::device::current;
 use crate::executor::report;
 use crate::image::Image;
 use crate::kernels::Shape;
-use crate::status::{INVALID_IMAGE, INVALID_PTX, INVALID_VALUE, OUT_OF_MEMORY, Status, UNKNOWN};
+use crate::status::{
+    INVALID_IMAGE, INVALID_PTX, INVALID_VALUE, NOT_SUPPORTED, OUT_OF_MEMORY, Status, UNKNOWN,
+};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
 /// `CU_JIT_ERROR_LOG_BUFFER` and its size.
@@ -13,6 +15,28 @@ const ERROR_LOG: c_uint = 5;
 const ERROR_LOG_BYTES: c_uint = 6;
 /// `CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES`.
 const DYNAMIC_SHARED_MAX: c_uint = 8;
+/// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`, and the first generation that has it.
+const PROGRAMMATIC_SERIALIZATION: c_uint = 6;
+const FIRST_WITH_EARLY_KERNELS: u32 = 90;
+
+/// `CUlaunchConfig`.
+#[repr(C)]
+struct LaunchConfiguration {
+    grid: [c_uint; 3],
+    block: [c_uint; 3],
+    shared_bytes: c_uint,
+    queue: *mut c_void,
+    attributes: *const LaunchAttribute,
+    attribute_count: c_uint,
+}
+
+/// `CUlaunchAttribute`.
+#[repr(C)]
+struct LaunchAttribute {
+    id: c_uint,
+    _padding: c_uint,
+    _value: [u64; 8],
+}
 
 /// Reads an image of unknown length.
 ///
@@ -162,5 +186,40 @@ unsafe extern "C" fn cuLaunchKernel(
         };
         // SAFETY: the caller gives the function's parameters.
         unsafe { device.launch(function as u64, shape, queue as u64, parameters) }
+    })
+}
+
+/// Kernels that may begin early run in the queue's order all the same: that each of them waits for
+/// those before it is checked where kernels run.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuLaunchKernelEx(
+    configuration: *const LaunchConfiguration,
+    function: *mut c_void,
+    parameters: *const *const c_void,
+    _extra: *const *mut c_void,
+) -> Status {
+    current("cuLaunchKernelEx", UNKNOWN, |_, device| {
+        // SAFETY: the caller's configuration is valid, or null.
+        let Some(configuration) = (unsafe { configuration.as_ref() }) else {
+            return Err(device.misuse());
+        };
+        for index in 0..configuration.attribute_count as usize {
+            // SAFETY: the caller gives as many attributes as it says.
+            let id = unsafe { (*configuration.attributes.add(index)).id };
+            if id != PROGRAMMATIC_SERIALIZATION {
+                return Err(device.misuse());
+            }
+            if device.settings.generation < FIRST_WITH_EARLY_KERNELS {
+                return Err(NOT_SUPPORTED);
+            }
+        }
+        let shape = Shape {
+            grid: configuration.grid,
+            block: configuration.block,
+            shared_bytes: configuration.shared_bytes.into(),
+        };
+        let queue = configuration.queue as u64;
+        // SAFETY: the caller gives the function's parameters.
+        unsafe { device.launch(function as u64, shape, queue, parameters) }
     })
 }

@@ -49,6 +49,9 @@ void warp_barrier();
 /// Waits for all threads of the warp and lets the last one combine what all have given.
 void rendezvous(Slot &slot, Combine combine);
 
+/// Notes that the thread has come to its wait for the kernels before.
+void wait_for_predecessors();
+
 /// A kernel's registration.
 struct Entry {
     HostKernel kernel;
@@ -159,6 +162,7 @@ inline unsigned grid_x() { return host::lane.grid[0]; }
 
 inline void barrier() { host::barrier(); }
 inline void warp_barrier() { host::warp_barrier(); }
+inline void wait_for_predecessors() { host::wait_for_predecessors(); }
 
 /// Four numbers that are worked on together.
 typedef float Four __attribute__((vector_size(16)));

@@ -137,6 +137,8 @@ enum class State { New, Ready, AtBarrier, AtWarpBarrier, AtRendezvous, Done };
 struct Fiber {
     Registers registers;
     State state = State::New;
+    /// Whether it has waited for the kernels before.
+    bool in_order = false;
     /// How often what it waits for had happened when it began to wait.
     unsigned generation = 0;
     char *stack = nullptr;
@@ -313,8 +315,13 @@ void leave_fiber(Fiber &fiber, bool for_good) {
 }
 
 void run_thread() {
+    engine->fibers[lane.thread].in_order = false;
     engine->entry->call(engine->entry->function, engine->parameters);
-    engine->fibers[lane.thread].state = State::Done;
+    Fiber &fiber = engine->fibers[lane.thread];
+    if (!fiber.in_order)
+        engine->fail("thread " + std::to_string(lane.thread) +
+                     " has ended without a wait for the kernels before");
+    fiber.state = State::Done;
     ++engine->done;
 }
 
@@ -565,6 +572,8 @@ void rendezvous(Slot &slot, Combine combine) {
          [&warp] { warp.combine(warp.slots, warp.meeting.expected); });
     slot = place;
 }
+
+void wait_for_predecessors() { engine->fibers[lane.thread].in_order = true; }
 
 void add(const Entry &entry) { entries().push_back(entry); }
 

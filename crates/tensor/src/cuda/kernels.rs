@@ -158,7 +158,11 @@ impl Kernels {
             })
         })?;
         let module = Arc::new(module);
-        let get = |name: &str, bytes: usize| module.kernel(name, &[bytes]).map(Arc::new);
+        // Every kernel waits for those before it (`wait_for_predecessors` in `common.cuh`).
+        let get = |name: &str, bytes: usize| {
+            let kernel = module.kernel(name, &[bytes])?;
+            Ok::<_, CudaError>(Arc::new(kernel.beginning_early()))
+        };
         let elements = |name| get(name, size_of::<with::Elements>());
         let by_precision = |family: &str, end: &str, bytes| {
             let [f32, f16, int8, q4] =

@@ -8,7 +8,7 @@ use serde_json::json;
 use sottovoce::DeviceChoice;
 use sottovoce::device::{self, Opened};
 use sottovoce_lab::doctor::{self, DeviceFigures, OperationCheck, SpeechCheck};
-use sottovoce_memory::driver::cuda::{self, CudaContext, CudaDevice};
+use sottovoce_memory::driver::cuda::{self, CudaContext, CudaDevice, Kernel};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -145,6 +145,14 @@ impl Findings {
             ));
             if let Some(reason) = card.ranges_off {
                 lines.push(format!("off           expandable segments: {reason}"));
+            }
+            let counts = self.context().map(CudaContext::counts);
+            if counts.is_some_and(|counts| counts.early_launches == 0) {
+                lines.push(format!(
+                    "off           kernels that begin early: they take CUDA 12.4 and machine code \
+                     for compute capability {} or later",
+                    Kernel::FIRST_TO_BEGIN_EARLY
+                ));
             }
         }
         let known = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), mebibytes);

@@ -22,6 +22,8 @@ const DONE: EventId = EventId(0);
 pub struct Counts {
     /// Kernels launched one by one or captured.
     pub launches: u64,
+    /// Those of them that may begin while the kernel before is at work.
+    pub early_launches: u64,
     /// Graph launches.
     pub graph_launches: u64,
     /// Copies to the device.
@@ -42,6 +44,7 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub launches: AtomicU64,
+    pub early_launches: AtomicU64,
     pub graph_launches: AtomicU64,
     pub writes: AtomicU64,
     pub bytes_written: AtomicU64,
@@ -207,6 +210,7 @@ impl CudaContext {
         let counters = &self.counters;
         Counts {
             launches: read(&counters.launches),
+            early_launches: read(&counters.early_launches),
             graph_launches: read(&counters.graph_launches),
             writes: read(&counters.writes),
             bytes_written: read(&counters.bytes_written),

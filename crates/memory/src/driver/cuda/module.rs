@@ -2,7 +2,7 @@
 
 use super::context::CudaContext;
 use super::error::CudaError;
-use super::image::Target;
+use super::image::{Generation, Target};
 use super::queue::PARAMETERS_MAX;
 use super::symbols::{self, CallFailure, Extent, Function, NOT_FOUND};
 use super::twice;
@@ -141,6 +141,7 @@ impl Module {
             function,
             name: name.into(),
             parameter_bytes: parameter_bytes.into(),
+            begins_early: false,
         })
     }
 }
@@ -249,9 +250,35 @@ pub struct Kernel {
     function: Function,
     name: Box<str>,
     parameter_bytes: Box<[usize]>,
+    begins_early: bool,
 }
 
 impl Kernel {
+    /// The first generation whose kernels can begin early ([`Kernel::beginning_early`]).
+    pub const FIRST_TO_BEGIN_EARLY: Generation = Generation { major: 9, minor: 0 };
+
+    /// The same kernel, which waits itself for the one before it on its queue
+    /// (`griddepcontrol.wait`), and may therefore begin while that one is at work. That takes a
+    /// device and machine code of [`Kernel::FIRST_TO_BEGIN_EARLY`] or later and CUDA 12.4; otherwise
+    /// it begins when its turn comes.
+    #[must_use]
+    pub fn beginning_early(self) -> Kernel {
+        let has_waits = match self.module.target {
+            Target::Cubin(own) => own >= Kernel::FIRST_TO_BEGIN_EARLY,
+            Target::Ptx(_) => false,
+        };
+        let library = self.module.context.library();
+        Kernel {
+            begins_early: has_waits && library.has_early_launches(),
+            ..self
+        }
+    }
+
+    /// Whether it begins before the kernel before it on its queue has ended.
+    pub fn begins_early(&self) -> bool {
+        self.begins_early
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

@@ -123,7 +123,8 @@ impl Queue {
     ///
     /// # Safety
     /// Pointer parameters must address memory that the kernel may access until the queue is past
-    /// the launch. Size parameters must not exceed that memory.
+    /// the launch. Size parameters must not exceed that memory. A kernel that begins early must wait
+    /// for the one before it as [`Kernel::beginning_early`] says.
     ///
     /// # Errors
     /// If the parameters do not match the kernel's, the device cannot run the shape, or the device
@@ -141,9 +142,15 @@ impl Queue {
         }
         let extent = shape.into();
         let launch = |library: &Library| {
+            let (stream, function) = (self.stream, kernel.function());
             // SAFETY: `check` compared the number and sizes of the parameters with the kernel's;
-            // the caller vouches for their values.
-            unsafe { library.launch(self.stream, kernel.function(), &extent, &pointers) }
+            // the caller vouches for their values, and for the kernel's wait.
+            unsafe {
+                match kernel.begins_early() {
+                    true => library.launch_early(stream, function, &extent, &pointers),
+                    false => library.launch(stream, function, &extent, &pointers),
+                }
+            }
         };
         let mut capture = self.capture();
         let launched = match &mut *capture {
@@ -160,7 +167,9 @@ impl Queue {
             }
         };
         launched.map_err(|failure| kernel.explain(shape, self.context.error(failure)))?;
-        count(&self.context.counters.launches, 1);
+        let counters = &self.context.counters;
+        count(&counters.launches, 1);
+        count(&counters.early_launches, usize::from(kernel.begins_early()));
         Ok(())
     }
 

@@ -18,6 +18,7 @@ struct Pair {
 } // namespace
 
 KERNEL(probe_neighbour, Pair, (Probe p)) {
+    wait_for_predecessors();
     SHARED(Pair, shared);
     shared.values[thread_x()] = float(thread_x());
     if (!p.missing) barrier();
@@ -25,24 +26,34 @@ KERNEL(probe_neighbour, Pair, (Probe p)) {
 }
 
 KERNEL(probe_barrier, None, (Probe p)) {
+    wait_for_predecessors();
     if (thread_x() == p.missing) return;
     barrier();
 }
 
 KERNEL(probe_shuffle, None, (Probe p)) {
+    wait_for_predecessors();
     if (thread_x() == p.missing) return;
     p.out[thread_x()] = warp_sum(1.0f);
 }
 
 KERNEL(probe_mixed, None, (Probe p)) {
+    wait_for_predecessors();
     p.out[thread_x()] = thread_x() == p.missing ? warp_sum(1.0f) : warp_max(1.0f);
 }
 
 KERNEL(probe_outside, None, (Probe p)) {
+    wait_for_predecessors();
     if (thread_x() == 0) p.out[0] = p.out[int64_t(int32_t(p.missing))];
 }
 
+KERNEL(probe_early, None, (Probe p)) {
+    if (thread_x() == p.missing) return;
+    wait_for_predecessors();
+}
+
 KERNEL(probe_warps, None, (Probe p)) {
+    wait_for_predecessors();
     const float value = float(thread_x());
     p.out[thread_x() * 4] = warp_sum(value);
     p.out[thread_x() * 4 + 1] = warp_max(value);
@@ -99,6 +110,16 @@ CHECK(divergence_is_reported_and_the_next_launch_works) {
         expect(message && std::strstr(message, "another operation"),
                message ? message : "two operations at once");
         expect(!probe("probe_warps", 0, out, order), "a launch after a failed one");
+    }
+}
+
+CHECK(a_thread_that_does_not_wait_for_the_kernels_before_is_reported) {
+    Numbers out(THREADS);
+    for (int order = 0; order < 3; ++order) {
+        const char *message = probe("probe_early", 50, out, order);
+        expect(message && std::strstr(message, "thread 50") && std::strstr(message, "before"),
+               message ? message : "a thread that ends without a wait");
+        expect(!probe("probe_early", THREADS, out, order), "threads that all wait");
     }
 }
 

@@ -157,6 +157,8 @@ pub(super) struct Library {
     ranges: Group<ranges::Ranges>,
     queues: Group<queue::Queues>,
     modules: Group<module::Modules>,
+    /// Absent before CUDA 11.8.
+    attributed: Group<module::AttributedLaunches>,
     /// Absent before CUDA 12.4.
     parameters: Group<module::Parameters>,
     graphs: Group<graph::Graphs>,
@@ -184,6 +186,7 @@ impl Library {
             ranges: ranges::Ranges::load(),
             queues: queue::Queues::load(),
             modules: module::Modules::load(),
+            attributed: module::AttributedLaunches::load(),
             parameters: module::Parameters::load(),
             graphs: graph::Graphs::load(),
             history: Arc::default(),

@@ -11,6 +11,41 @@ const ERROR_LOG_BYTES: c_uint = 6;
 const LOG_BYTES: usize = 4096;
 /// `CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES`.
 const DYNAMIC_SHARED_MAX: c_uint = 8;
+/// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`.
+const PROGRAMMATIC_SERIALIZATION: c_uint = 6;
+
+/// `CUlaunchConfig`.
+#[repr(C)]
+struct LaunchConfiguration {
+    grid: [c_uint; 3],
+    block: [c_uint; 3],
+    shared_bytes: c_uint,
+    stream: *mut c_void,
+    attributes: *const LaunchAttribute,
+    attribute_count: c_uint,
+}
+
+/// `CUlaunchAttribute`: the value is a union of 64 bytes.
+#[repr(C)]
+struct LaunchAttribute {
+    id: c_uint,
+    padding: c_uint,
+    value: [u64; 8],
+}
+
+impl LaunchAttribute {
+    /// Lets a kernel begin while the one before it is at work.
+    const EARLY: LaunchAttribute = {
+        let mut value = [0; 8];
+        // The first member that counts is a 32-bit number; all platforms of CUDA are little-endian.
+        value[0] = 1;
+        LaunchAttribute {
+            id: PROGRAMMATIC_SERIALIZATION,
+            padding: 0,
+            value,
+        }
+    };
+}
 
 handles! {
     /// Loaded code.
@@ -27,6 +62,13 @@ functions! {
         function = "cuModuleGetFunction": fn(*mut *mut c_void, *mut c_void, *const c_char);
         set_attribute = "cuFuncSetAttribute": fn(*mut c_void, c_uint, c_int);
         launch = "cuLaunchKernel": fn(*mut c_void, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, *mut c_void, *const *const c_void, *const *mut c_void);
+    }
+}
+
+functions! {
+    /// Launches with attributes.
+    struct AttributedLaunches {
+        launch = "cuLaunchKernelEx": fn(*const LaunchConfiguration, *mut c_void, *const *const c_void, *const *mut c_void);
     }
 }
 
@@ -133,6 +175,46 @@ impl Library {
         let status =
             unsafe { (need(self.modules)?.set_attribute)(function.0, DYNAMIC_SHARED_MAX, bytes) };
         self.check("cuFuncSetAttribute", status)
+    }
+
+    /// Whether kernels can begin early, in graphs as well: as the documentation has it since CUDA
+    /// 12.3, taken here from 12.4 on, which is when parameters can be queried.
+    pub(in crate::driver::cuda) fn has_early_launches(&self) -> bool {
+        self.attributed.is_ok() && self.parameters.is_ok()
+    }
+
+    /// As [`Library::launch`]; the kernel may begin while the one before it on the queue is at work.
+    ///
+    /// # Safety
+    /// As [`Library::launch`], and the kernel must wait for the one before it itself before it
+    /// accesses memory that the other writes or reads.
+    pub(in crate::driver::cuda) unsafe fn launch_early(
+        &self,
+        stream: Stream,
+        function: Function,
+        extent: &Extent,
+        parameters: &[*const c_void],
+    ) -> Result<(), CallFailure> {
+        let configuration = LaunchConfiguration {
+            grid: extent.grid,
+            block: extent.block,
+            shared_bytes: extent.shared_bytes,
+            stream: stream.pointer(),
+            attributes: &LaunchAttribute::EARLY,
+            attribute_count: 1,
+        };
+        let attributed = need(self.attributed)?;
+        // SAFETY: the handles came from the library, and the configuration is valid for the call;
+        // the caller vouches for the parameters and the kernel.
+        let status = unsafe {
+            (attributed.launch)(
+                &configuration,
+                function.0,
+                parameters.as_ptr(),
+                std::ptr::null(),
+            )
+        };
+        self.check("cuLaunchKernelEx", status)
     }
 
     /// Launches a kernel on a queue; the parameters are copied.

@@ -39,9 +39,11 @@ The first run makes a Python environment in FOLDER and installs two pinned wheel
 network are needed then, and never again).
 ";
 
-/// Virtual architectures: without matrix units, with those of sm_75, with those from sm_80 on. Code
-/// of a real architecture is made from the latest that it has.
-const VIRTUAL: [u32; 3] = [70, 75, 80];
+/// Virtual architectures: without matrix units, with those of sm_75, with those from sm_80 on, and
+/// with kernels that begin early. Code of a real architecture is made from the latest that it has.
+const VIRTUAL: [u32; 4] = [70, 75, 80, FIRST_TO_BEGIN_EARLY];
+/// The first architecture whose kernels are launched before those before them have ended.
+const FIRST_TO_BEGIN_EARLY: u32 = 90;
 /// The PTX that is shipped: any later card's driver makes its own code of it.
 const SHIPPED_PTX: [u32; 2] = [70, 80];
 /// Real architectures whose code is shipped beside it; one serves all later cards of its
@@ -139,6 +141,9 @@ fn make(tools: &Tools, kernels: &Path) -> Result<BTreeMap<String, Vec<u8>>, Box<
     // Not every architecture has all of them.
     let mut entries = BTreeMap::<String, Entry>::new();
     for (architecture, source) in &sources {
+        if *architecture >= FIRST_TO_BEGIN_EARLY {
+            manifest::check_waits(source)?;
+        }
         for (name, parameter_bytes) in manifest::entries(source)? {
             let entry = entries.entry(name).or_insert_with(|| Entry {
                 parameter_bytes: parameter_bytes.clone(),

@@ -81,6 +81,21 @@ pub fn entries(ptx: &str) -> Result<BTreeMap<String, Vec<u32>>, Box<dyn Error>> 
     Ok(all)
 }
 
+/// Checks that each kernel of a PTX waits for those before it, and writes nothing before.
+pub fn check_waits(ptx: &str) -> Result<(), Box<dyn Error>> {
+    for kernel in ptx.split(".entry ").skip(1) {
+        let name = kernel.split('(').next().unwrap_or_default().trim();
+        let (before, _) = (kernel.split_once("griddepcontrol.wait"))
+            .ok_or_else(|| format!("{name} does not wait for the kernels before it"))?;
+        let writes = ["st.global", "st.volatile", "red.", "atom."];
+        let is_write = |word: &&str| writes.iter().any(|write| word.starts_with(write));
+        if let Some(write) = before.split_whitespace().find(is_write) {
+            return Err(format!("{name} has {write} before its wait").into());
+        }
+    }
+    Ok(())
+}
+
 /// Of `.align 8 .b8 name[128],` or `.u64 name,`.
 fn parameter_bytes(text: &str) -> Result<u32, Box<dyn Error>> {
     let kind = (text.split_whitespace())

@@ -1,7 +1,7 @@
 //! Attention of many queries, blocked by head and by queries: scores exist for one block at a time.
 //! An [`AttentionKernel`] computes a block; one exists for f32 and one for integers.
 
-use super::shared_output::SharedOutput;
+use super::output::{Cuts, Grid, OutputPart, for_each_part, share_parts};
 use crate::operations::Attention;
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
@@ -62,8 +62,8 @@ pub(crate) trait AttentionKernel: Sync {
     fn task_len(&self) -> usize;
     /// Packs the keys and values of a head.
     fn pack(&self, head: usize, k: View<'_>, v: View<'_>, packed: &mut [f32]);
-    /// Writes the means of the values, weighted by attention, to the first row and column of `out`
-    /// and those that follow, which belong to the caller alone. `q` holds the head's `queries`.
+    /// Writes the means of the values, weighted by attention. `q` holds the head's `queries`, and
+    /// `out` their rows.
     fn attend(
         &self,
         head: usize,
@@ -71,7 +71,7 @@ pub(crate) trait AttentionKernel: Sync {
         q: View<'_>,
         packed: &[f32],
         scratch: &mut [f32],
-        out: &SharedOutput<'_>,
+        out: &mut OutputPart<'_>,
     );
 }
 
@@ -95,29 +95,31 @@ pub(crate) fn attention<K: AttentionKernel>(
     let (head_len, task_len) = (kernel.head_len(), kernel.task_len());
     let (packed, tasks) = scratch.split_at_mut(heads * head_len);
 
-    let packed_heads = SharedOutput::of(ViewMut::new(packed, heads, head_len));
-    threads.for_each(heads, |head| {
-        let columns = sizes.columns(head);
-        // SAFETY: each head has its own row.
-        let packed = unsafe { packed_heads.row(head, 0, head_len) };
-        kernel.pack(head, k.columns(columns.clone()), v.columns(columns), packed);
+    let mut packed_heads = OutputPart::new(packed, heads, head_len);
+    let grid = Grid::of_rows(Cuts::every(heads, 1), head_len);
+    for_each_part(threads, &mut packed_heads, grid, |cell, mut packed| {
+        let head = cell.rows.start;
+        let (k, v) = (
+            k.columns(sizes.columns(head)),
+            v.columns(sizes.columns(head)),
+        );
+        kernel.pack(head, k, v, packed.row(0));
     });
     let packed = &*packed;
 
     let tasks = &mut tasks[..workers * task_len];
-    let buffers = SharedOutput::of(ViewMut::new(tasks, workers, task_len));
-    let output = SharedOutput::of(out);
-    let blocks = sizes.queries.div_ceil(K::QUERIES);
-    threads.share(heads * blocks, |worker, task| {
-        // SAFETY: each worker has its own row.
-        let buffer = unsafe { buffers.row(worker, 0, task_len) };
-        let (head, block) = (task / blocks, task % blocks);
-        let queries = block * K::QUERIES..((block + 1) * K::QUERIES).min(sizes.queries);
-        let columns = sizes.columns(head);
-        let q = q.columns(columns.clone()).rows(queries.clone());
+    let buffers = &mut OutputPart::new(tasks, workers, task_len);
+    let mut out = OutputPart::of(out);
+    let grid = Grid {
+        rows: Cuts::every(sizes.queries, K::QUERIES),
+        columns: Cuts::every(heads * sizes.size, sizes.size),
+        phases: 1,
+        by_columns: true,
+    };
+    share_parts(threads, &mut out, grid, buffers, |cell, mut out, buffer| {
+        let head = cell.columns.start / sizes.size;
+        let q = q.columns(cell.columns).rows(cell.rows.clone());
         let packed = &packed[head * head_len..][..head_len];
-        // Each task has its own rows and columns of the output.
-        let out = output.from(queries.start, columns.start);
-        kernel.attend(head, queries, q, packed, buffer, &out);
+        kernel.attend(head, cell.rows, q, packed, buffer, &mut out);
     });
 }

@@ -3,7 +3,7 @@
 
 use super::instruction_set::{InstructionSet, enter};
 use super::maths::{dot, exp};
-use super::shared_output::SharedOutput;
+use super::output::{Cuts, Grid, OutputPart, for_each_part};
 use crate::cache::{CacheLayout, CachePlaces, CachedPart, CachedParts};
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
@@ -32,20 +32,20 @@ pub(crate) fn attention_cached(
         "heads of {size} channels, at most {COLUMNS}"
     );
     let heads_a_task = (COLUMNS / size).min(heads.div_ceil(2)).min(HEADS);
-    let groups = heads.div_ceil(heads_a_task);
-    let output = SharedOutput::of(out);
+    let grid = Grid {
+        columns: Cuts::every(heads * size, heads_a_task * size),
+        ..Grid::of_rows(Cuts::every(q.row_count(), 1), heads * size)
+    };
+    let mut out = OutputPart::of(out);
     let set = InstructionSet::best();
     // Of many rows, the first brings what the others read into the caches.
     let fetches_ahead = q.row_count() <= places.sequences().len();
-    threads.for_each(q.row_count() * groups, |task| {
-        let (row, group) = (task / groups, task % groups);
-        let first = group * heads_a_task;
-        let count = heads_a_task.min(heads - first);
-        let q = &q.row(row)[first * size..][..count * size];
-        // SAFETY: each task has its own row and heads.
-        let out = unsafe { output.row(row, first * size, count * size) };
+    for_each_part(threads, &mut out, grid, |cell, mut out| {
+        let row = cell.rows.start;
+        let first = cell.columns.start / size;
+        let out = out.row(0);
         let task = Task {
-            q,
+            q: &q.row(row)[cell.columns],
             parts: places.parts(row, layer),
             layout,
             scale,

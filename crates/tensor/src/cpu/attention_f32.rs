@@ -3,10 +3,10 @@
 use super::attention::{AttentionKernel, Sizes};
 use super::gemm_f32::{self, F32Kernel, PanelsF32, RowsF32};
 use super::maths;
-use super::shared_output::SharedOutput;
+use super::output::OutputPart;
 use crate::matrix::PANEL;
 use crate::operations::Attention;
-use crate::view::{View, ViewMut};
+use crate::view::View;
 use std::ops::Range;
 
 /// Queries per task.
@@ -89,7 +89,7 @@ impl AttentionKernel for F32Attention<'_> {
         q: View<'_>,
         packed: &[f32],
         scratch: &mut [f32],
-        out: &SharedOutput<'_>,
+        out: &mut OutputPart<'_>,
     ) {
         let Sizes { keys, size, .. } = self.sizes;
         let (scores, shifted) = scratch.split_at_mut(self.scores);
@@ -103,7 +103,7 @@ impl AttentionKernel for F32Attention<'_> {
             outputs: keys,
         };
         let product = F32Kernel::new(RowsF32::of(q), right).product();
-        product.multiply_here(&SharedOutput::of(ViewMut::new(scores, count, keys)));
+        product.multiply_here(&mut OutputPart::new(scores, count, keys));
         if let Some(relative) = &self.options.relative {
             let columns = head * size..(head + 1) * size;
             let part = relative.queries.columns(columns).rows(queries.clone());
@@ -123,8 +123,7 @@ impl AttentionKernel for F32Attention<'_> {
         };
         F32Kernel::new(left, right).product().multiply_here(out);
         for (index, &factor) in factors.iter().enumerate().take(count) {
-            // SAFETY: the caller has these rows and columns to itself.
-            maths::scale(unsafe { out.row(index, 0, size) }, factor);
+            maths::scale(out.row(index), factor);
         }
     }
 }
@@ -153,7 +152,7 @@ fn add_positions(
     };
     let shifted = &mut shifted[..count * width];
     let product = F32Kernel::new(RowsF32::of(queries), right).product();
-    product.multiply_here(&SharedOutput::of(ViewMut::new(shifted, count, width)));
+    product.multiply_here(&mut OutputPart::new(shifted, count, width));
     for (index, row) in scores.chunks_exact_mut(keys).enumerate() {
         let start = keys - 1 - (first_query + index) - first;
         let shifted = &shifted[index * width + start..][..keys];

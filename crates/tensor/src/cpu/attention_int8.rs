@@ -12,7 +12,7 @@ use super::gemm_int8::{
 };
 use super::instruction_set::InstructionSet;
 use super::lanes::{Lanes, Vectors, on_lanes, split_four, unknown_zero, with_counts};
-use super::shared_output::SharedOutput;
+use super::output::OutputPart;
 use super::{maths, rows};
 use crate::matrix::{NARROW_PANEL, PANEL};
 use crate::operations::Attention;
@@ -131,7 +131,7 @@ impl AttentionKernel for Int8Attention {
         q: View<'_>,
         packed: &[f32],
         scratch: &mut [f32],
-        out: &SharedOutput<'_>,
+        out: &mut OutputPart<'_>,
     ) {
         let Int8Attention { set, layout, .. } = *self;
         let (count, size) = (queries.len(), layout.size);
@@ -165,8 +165,7 @@ impl AttentionKernel for Int8Attention {
                 );
                 let width = PANEL.min(size - column);
                 for (index, tile) in tile.iter().take(count).enumerate() {
-                    // SAFETY: the caller has these rows and columns to itself.
-                    let out = unsafe { out.row(first + index, column, width) };
+                    let out = out.row_columns(first + index, column..column + width);
                     out.copy_from_slice(&tile[..width]);
                 }
             }

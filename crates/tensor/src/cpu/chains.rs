@@ -5,7 +5,7 @@ use super::gemm::{Epilogue, Product};
 use super::gemm_int8::{Int8Kernel, MC, RowLayoutInt8, round_row};
 use super::instruction_set::InstructionSet;
 use super::maths;
-use super::shared_output::SharedOutput;
+use super::output::{Cuts, Grid, OutputPart, share_parts};
 use crate::layers::{Linear, Norm};
 use crate::matrix::Vector;
 use crate::operations::{Activation, Store};
@@ -56,18 +56,22 @@ pub(crate) fn linears(
     let layout = RowLayoutInt8::of(inputs);
     let (rounded, normed) = scratch.split_at_mut(count * layout.len());
     let normed = &mut normed[..threads.count() * inputs];
-    let workers = SharedOutput::of(ViewMut::new(normed, threads.count(), inputs));
-    let rounded_rows = SharedOutput::of(ViewMut::new(rounded, count, layout.len()));
-    let rows = rows_a_task(threads, count);
-    threads.share(count.div_ceil(rows), |worker, task| {
-        // SAFETY: each worker has its own row.
-        let normed = unsafe { workers.row(worker, 0, inputs) };
-        for row in task * rows..((task + 1) * rows).min(count) {
-            // SAFETY: each row belongs to one task.
-            let out = unsafe { rounded_rows.row(row, 0, layout.len()) };
-            round_row(set, normalised(x.row(row), norm, normed), layout, out);
-        }
-    });
+    let buffers = &mut OutputPart::new(normed, threads.count(), inputs);
+    let mut rounded_rows = OutputPart::new(rounded, count, layout.len());
+    let rows = Cuts::every(count, rows_a_task(threads, count));
+    let grid = Grid::of_rows(rows, layout.len());
+    share_parts(
+        threads,
+        &mut rounded_rows,
+        grid,
+        buffers,
+        |cell, mut part, normed| {
+            for (index, row) in cell.rows.enumerate() {
+                let row = normalised(x.row(row), norm, normed);
+                round_row(set, row, layout, part.row(index));
+            }
+        },
+    );
     for (index, layer) in layers.iter().enumerate() {
         let product = int8_product(set, rounded, count, layer, activation, Store::Overwrite);
         let rows = index * count..(index + 1) * count;
@@ -150,41 +154,45 @@ pub(crate) fn feed_forward(
     let sizes = FeedForward::of(threads, count, feed_in);
     let (width, workers, task_len) = (sizes.width, sizes.workers, sizes.task());
     let scratch = &mut scratch[..sizes.total()];
-    let buffers = SharedOutput::of(ViewMut::new(scratch, workers, task_len));
-    let x = SharedOutput::of(x);
-    let rows = rows_a_task(threads, count);
-    threads.share(count.div_ceil(rows), |worker, task| {
-        // SAFETY: each worker has its own row.
-        let buffer = unsafe { buffers.row(worker, 0, task_len) };
-        let (normed, buffer) = buffer.split_at_mut(width);
-        let (outer, buffer) = buffer.split_at_mut(sizes.rows * sizes.outer.len());
-        let (values, inner) = buffer.split_at_mut(sizes.rows * sizes.inner_width);
-        let first = task * rows;
-        let count = rows.min(count - first);
-        for (index, out) in (0..count).zip(outer.chunks_exact_mut(sizes.outer.len())) {
-            // SAFETY: each row belongs to one task.
-            let row = unsafe { x.row(first + index, 0, width) };
-            round_row(set, normalised(row, Some(norm), normed), sizes.outer, out);
-        }
-        let product = int8_product(set, outer, count, feed_in, activation, Store::Overwrite);
-        let local = SharedOutput::of(ViewMut::new(values, sizes.rows, sizes.inner_width));
-        product.multiply_here(&local);
-        for (row, out) in (values.chunks_exact(sizes.inner_width))
-            .zip(inner.chunks_exact_mut(sizes.inner.len()))
-            .take(count)
-        {
-            round_row(set, row, sizes.inner, out);
-        }
-        let product = int8_product(
-            set,
-            inner,
-            count,
-            feed_out,
-            Activation::Identity,
-            Store::Add,
-        );
-        product.multiply_here(&x.from(first, 0));
-    });
+    let buffers = &mut OutputPart::new(scratch, workers, task_len);
+    let grid = Grid::of_rows(Cuts::every(count, rows_a_task(threads, count)), width);
+    share_parts(
+        threads,
+        &mut OutputPart::of(x),
+        grid,
+        buffers,
+        |cell, mut x, buffer| {
+            let (normed, buffer) = buffer.split_at_mut(width);
+            let (outer, buffer) = buffer.split_at_mut(sizes.rows * sizes.outer.len());
+            let (values, inner) = buffer.split_at_mut(sizes.rows * sizes.inner_width);
+            let count = cell.rows.len();
+            for (index, out) in (0..count).zip(outer.chunks_exact_mut(sizes.outer.len())) {
+                round_row(
+                    set,
+                    normalised(x.row(index), Some(norm), normed),
+                    sizes.outer,
+                    out,
+                );
+            }
+            let product = int8_product(set, outer, count, feed_in, activation, Store::Overwrite);
+            product.multiply_here(&mut OutputPart::new(values, sizes.rows, sizes.inner_width));
+            for (row, out) in (values.chunks_exact(sizes.inner_width))
+                .zip(inner.chunks_exact_mut(sizes.inner.len()))
+                .take(count)
+            {
+                round_row(set, row, sizes.inner, out);
+            }
+            let product = int8_product(
+                set,
+                inner,
+                count,
+                feed_out,
+                Activation::Identity,
+                Store::Add,
+            );
+            product.multiply_here(&mut x);
+        },
+    );
 }
 
 /// A layer's product of `count` quantised rows, with its bias.

@@ -6,7 +6,7 @@
 //! tiles; one exists for each kind of operands.
 
 use super::maths;
-use super::shared_output::SharedOutput;
+use super::output::{Cuts, Grid, OutputPart, for_each_part};
 use super::vectorised::vectorised;
 use crate::matrix::{NARROW_PANEL, PANEL};
 use crate::operations::{Activation, Store};
@@ -114,7 +114,7 @@ impl<K: TileKernel> Product<'_, K> {
             (rows, outputs),
             "shape of a product's output"
         );
-        let out = SharedOutput::of(out);
+        let mut out = OutputPart::of(out);
         // Few parts, but enough to balance the threads: about equal ones, and for each thread as
         // many as for the others, if there are panels enough.
         let panels = outputs.div_ceil(K::NR);
@@ -123,25 +123,28 @@ impl<K: TileKernel> Product<'_, K> {
         let least = (4 * threads.count()).div_ceil(chunks);
         let even = (least..=2 * least).find(|groups| chunks * groups % threads.count() == 0);
         let groups = even.unwrap_or(least).clamp(1, panels.max(1));
-        threads.for_each(chunks * groups, |task| {
-            let (chunk, group) = (task / groups, task % groups);
-            let first = (chunk * chunk_rows).min(rows);
-            let rows = first..rows.min(first + chunk_rows);
-            let panels = panels * group / groups..panels * (group + 1) / groups;
-            self.multiply_part(rows, panels, &out);
+        let grid = Grid {
+            columns: Cuts::even(outputs, K::NR, groups),
+            ..Grid::of_rows(Cuts::every(rows, chunk_rows), outputs)
+        };
+        for_each_part(threads, &mut out, grid, |cell, mut part| {
+            let panels = cell.columns.start / K::NR..cell.columns.end.div_ceil(K::NR);
+            self.multiply_part(cell.rows, panels, &mut part);
         });
     }
 
-    /// Computes the product on the calling thread, for operations with their own parallelism.
-    pub(crate) fn multiply_here(&self, out: &SharedOutput<'_>) {
+    /// Computes the product on the calling thread, for operations with their own parallelism. The
+    /// output's first rows and columns are written.
+    pub(crate) fn multiply_here(&self, out: &mut OutputPart<'_>) {
         let (rows, panels) = (self.kernel.rows(), self.kernel.outputs().div_ceil(K::NR));
         for first in (0..rows).step_by(K::MC) {
-            self.multiply_part(first..(first + K::MC).min(rows), 0..panels, out);
+            let rows = first..(first + K::MC).min(rows);
+            self.multiply_part(rows.clone(), 0..panels, &mut out.rows(rows));
         }
     }
 
-    /// Computes up to [`TileKernel::MC`] rows of some panels, which no other task may access.
-    fn multiply_part(&self, rows: Range<usize>, panels: Range<usize>, out: &SharedOutput<'_>) {
+    /// Computes up to [`TileKernel::MC`] rows of some panels, to the part's rows and columns.
+    fn multiply_part(&self, rows: Range<usize>, panels: Range<usize>, out: &mut OutputPart<'_>) {
         const { assert!(K::MC <= MC && K::NR <= PANEL) }
         // A decoding step does not clear tiles that it does not need.
         if rows.len() <= FEW_ROWS {
@@ -156,7 +159,7 @@ impl<K: TileKernel> Product<'_, K> {
         rows: Range<usize>,
         panels: Range<usize>,
         tiles: &mut [f32],
-        out: &SharedOutput<'_>,
+        out: &mut OutputPart<'_>,
     ) {
         let kernel = &self.kernel;
         let tiles = &mut tiles[..rows.len() * K::NR];
@@ -167,44 +170,44 @@ impl<K: TileKernel> Product<'_, K> {
             .max(1);
         let many = rows.len() > FEW_ROWS;
         let mut buffer = kernel.buffer(rows.len());
+        let first_column = panels.start * K::NR;
         for panel in panels {
-            let column = panel * K::NR;
+            let columns = panel * K::NR..kernel.outputs().min((panel + 1) * K::NR);
+            let part_columns = columns.start - first_column..columns.end - first_column;
             let mut initial = InitialSum::Zero;
             for block in 0..kernel.blocks() {
                 let weights = kernel.block(panel, block, &mut buffer);
                 let places = rows.clone().step_by(tile_rows);
                 for (first, tile) in places.zip(tiles.chunks_mut(tile_rows * K::NR)) {
-                    let rows = first..rows.end.min(first + tile_rows);
+                    let tile_range = first..rows.end.min(first + tile_rows);
                     if initial == InitialSum::Zero && many {
-                        out.prefetch(rows.clone(), column, K::NR);
+                        let part_rows = first - rows.start..tile_range.end - rows.start;
+                        out.prefetch(part_rows, part_columns.clone());
                     }
-                    kernel.multiply_tile(&weights, rows, initial, tile);
+                    kernel.multiply_tile(&weights, tile_range, initial, tile);
                 }
                 initial = InitialSum::Tile;
             }
             if initial == InitialSum::Zero {
                 tiles.fill(0.0);
             }
-            let columns = column..kernel.outputs().min(column + K::NR);
-            let epilogue = self.epilogue.columns(columns.clone());
+            let epilogue = self.epilogue.columns(columns);
             // The widths of panels are constants, for loops of a known length.
             if K::NR == PANEL {
-                finish_rows::<PANEL>(tiles, epilogue, out, rows.clone(), columns);
+                finish_rows::<PANEL>(tiles, epilogue, out, part_columns);
             } else {
-                finish_rows::<NARROW_PANEL>(tiles, epilogue, out, rows.clone(), columns);
+                finish_rows::<NARROW_PANEL>(tiles, epilogue, out, part_columns);
             }
         }
     }
 }
 
 vectorised! {
-    /// The epilogue of rows of sums, each as long as a panel. No other task may access these
-    /// columns of the rows.
+    /// The epilogue of rows of sums, each as long as a panel.
     fn finish_rows<const NR: usize>(
         tiles: &mut [f32],
         epilogue: Epilogue<'_>,
-        out: &SharedOutput<'_>,
-        rows: Range<usize>,
+        out: &mut OutputPart<'_>,
         columns: Range<usize>,
     ) {
         if let Some(bias) = epilogue.bias {
@@ -214,9 +217,8 @@ vectorised! {
         }
         // The padding of the last panel is included: one long loop is faster than many short ones.
         maths::activate_here::<FUSED>(tiles, epilogue.activation);
-        for (tile, row) in tiles.chunks_exact_mut(NR).zip(rows) {
-            // SAFETY: each task has its own rows and panels.
-            let out = unsafe { out.row(row, columns.start, columns.len()) };
+        for (row, tile) in tiles.chunks_exact_mut(NR).enumerate() {
+            let out = out.row_columns(row, columns.clone());
             match epilogue.store {
                 Store::Overwrite if columns.len() == NR => {
                     let out: Option<&mut [f32; NR]> = out.first_chunk_mut();

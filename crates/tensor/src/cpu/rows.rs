@@ -1,6 +1,6 @@
 //! Parallel work on rows.
 
-use super::shared_output::SharedOutput;
+use super::output::{Cuts, Grid, OutputPart, for_each_part, share_parts};
 use crate::threads::Threads;
 use crate::view::ViewMut;
 
@@ -15,11 +15,11 @@ pub(crate) fn for_each(
 ) {
     let (count, columns) = (x.row_count(), x.column_count());
     let rows_a_task = (ELEMENTS_A_TASK / columns.max(1)).max(1);
-    let output = SharedOutput::of(x.reborrow());
-    threads.for_each(count.div_ceil(rows_a_task), |task| {
-        for row in task * rows_a_task..((task + 1) * rows_a_task).min(count) {
-            // SAFETY: each row belongs to one task.
-            work(row, unsafe { output.row(row, 0, columns) });
+    let grid = Grid::of_rows(Cuts::every(count, rows_a_task), columns);
+    let mut output = OutputPart::of(x.reborrow());
+    for_each_part(threads, &mut output, grid, |cell, mut part| {
+        for (index, row) in cell.rows.enumerate() {
+            work(row, part.row(index));
         }
     });
 }
@@ -34,12 +34,16 @@ pub(crate) fn fill(
 ) {
     let (count, columns) = (x.row_count(), x.column_count());
     assert_eq!(x.stride(), columns, "rows to fill are contiguous");
-    let output = SharedOutput::of(x.reborrow());
-    threads.share(count.div_ceil(rows_per_chunk), |_, piece| {
-        let first = piece * rows_per_chunk;
-        let rows = rows_per_chunk.min(count - first);
-        // SAFETY: each row belongs to one chunk.
-        work(first, unsafe { output.row(first, 0, rows * columns) });
+    // All rows as one, so that a chunk is a range of its columns.
+    let len = count * columns;
+    let mut output = OutputPart::new(&mut x.reborrow().into_data()[..len], 1, len);
+    let grid = Grid {
+        columns: Cuts::every(len, rows_per_chunk * columns),
+        ..Grid::of_rows(Cuts::every(1, 1), len)
+    };
+    let buffers = &mut OutputPart::new(&mut [], threads.count(), 0);
+    share_parts(threads, &mut output, grid, buffers, |cell, mut part, _| {
+        work(cell.columns.start / columns, part.row(0));
     });
 }
 

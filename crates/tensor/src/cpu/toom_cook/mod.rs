@@ -14,7 +14,7 @@ use super::gemm::{self, Epilogue};
 use super::gemm_f32::{self, F32Kernel, PanelsF32, RowsF32};
 use super::instruction_set::InstructionSet;
 use super::maths;
-use super::shared_output::SharedOutput;
+use super::output::{Cuts, Grid, OutputPart, share_parts};
 use super::unpack::unpack;
 use super::vectorised::{multiply_add, vectorised};
 use crate::layers::Conv1d;
@@ -137,18 +137,29 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
     let set = InstructionSet::best();
     let layout = TileLayout::of(threads, layer, transform);
     let (weights, tasks) = scratch[..layout.total()].split_at_mut(layout.points * layout.point);
-    let buffers = SharedOutput::of(ViewMut::new(tasks, layout.workers, layout.task));
+    let buffers = &mut OutputPart::new(tasks, layout.workers, layout.task);
+    let (inputs, outputs) = (layer.inputs(), layer.weight.rows());
 
-    let panels = layer.weight.rows().div_ceil(PANEL);
-    let points = SharedOutput::of(ViewMut::new(weights, POINTS, layout.point));
-    threads.share(panels, |worker, panel| {
-        // SAFETY: each worker has its own row.
-        let buffer = unsafe { buffers.row(worker, 0, layout.task) };
-        transform_panel(set, transform, layer, layout.parts, panel, buffer, &points);
+    let panel_len = PANEL * layout.parts * inputs;
+    let grid = Grid {
+        columns: Cuts::every(layout.point, panel_len),
+        ..Grid::of_rows(Cuts::every(POINTS, POINTS), layout.point)
+    };
+    let points = &mut OutputPart::new(weights, POINTS, layout.point);
+    share_parts(threads, points, grid, buffers, |cell, mut part, buffer| {
+        let panel = cell.columns.start / panel_len;
+        transform_panel(
+            set,
+            transform,
+            layer,
+            layout.parts,
+            panel,
+            buffer,
+            &mut part,
+        );
     });
     let weights = &*weights;
 
-    let (inputs, outputs) = (layer.inputs(), layer.weight.rows());
     let wide = outputs.next_multiple_of(LANES);
     let (time, dilation) = (out.row_count(), layer.dilation);
     let epilogue = Epilogue {
@@ -166,50 +177,50 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
         false => even,
     };
     let block_rows = phase_tiles.div_ceil(blocks) * OUTPUTS;
-    let output = SharedOutput::of(out);
-    threads.share(blocks * dilation, |worker, block| {
-        let (phase, first) = (block / blocks, block % blocks * block_rows);
-        // Output rows of this phase: phase, phase + dilation, …
-        let rows = (time + dilation - 1 - phase) / dilation;
-        let Some(count @ 1..) = rows.checked_sub(first).map(|rest| rest.min(block_rows)) else {
-            return;
-        };
-        // SAFETY: each worker has its own row.
-        let buffer = unsafe { buffers.row(worker, 0, layout.task) };
-        let tiles = count.div_ceil(OUTPUTS);
-        let windows = tiles + layout.parts - 1;
-        let (gathered, rest) = buffer.split_at_mut(inputs + padded_len(layout.rows, inputs));
-        let (values, rest) = rest.split_at_mut(POINTS * padded_len(windows, inputs));
-        let (sums, tile_rows) = rest.split_at_mut(POINTS * padded_len(tiles, wide));
-        let needed = (windows - 1) * OUTPUTS + POINTS;
-        let start = first * dilation + phase;
-        let (rows, stride) = gather(x, layer, options.snake, start, needed, gathered);
-        transform_windows(transform, rows, stride, inputs, windows, values);
-        for point in 0..POINTS {
-            let left = RowsF32 {
-                data: &values[point * padded_len(windows, inputs)..][..windows * inputs],
-                count: tiles,
-                stride: inputs,
-                segments: 1,
-                segment_len: layout.parts * inputs,
-                segment_stride: 0,
-            };
-            let right = PanelsF32::Packed {
-                data: &weights[point * layout.point..][..layout.point],
-                outputs: wide,
-            };
-            let sums = &mut sums[point * padded_len(tiles, wide)..][..tiles * wide];
-            let product = F32Kernel::new(left, right).product();
-            product.multiply_here(&SharedOutput::of(ViewMut::new(sums, tiles, wide)));
-        }
-        let target = Target {
-            first: start,
-            step: dilation,
-            count,
-            columns: outputs,
-        };
-        combine_tiles(transform, sums, tile_rows, epilogue, &output, target);
-    });
+    // Output rows of a phase: phase, phase + dilation, …
+    let grid = Grid {
+        phases: dilation,
+        ..Grid::of_rows(Cuts::every(time.div_ceil(dilation), block_rows), outputs)
+    };
+    share_parts(
+        threads,
+        &mut OutputPart::of(out),
+        grid,
+        buffers,
+        |cell, mut out, buffer| {
+            let count = cell.rows.len();
+            if count == 0 {
+                return;
+            }
+            let tiles = count.div_ceil(OUTPUTS);
+            let windows = tiles + layout.parts - 1;
+            let (gathered, rest) = buffer.split_at_mut(inputs + padded_len(layout.rows, inputs));
+            let (values, rest) = rest.split_at_mut(POINTS * padded_len(windows, inputs));
+            let (sums, tile_rows) = rest.split_at_mut(POINTS * padded_len(tiles, wide));
+            let needed = (windows - 1) * OUTPUTS + POINTS;
+            let start = cell.rows.start * dilation + cell.phase;
+            let (rows, stride) = gather(x, layer, options.snake, start, needed, gathered);
+            transform_windows(transform, rows, stride, inputs, windows, values);
+            for point in 0..POINTS {
+                let left = RowsF32 {
+                    data: &values[point * padded_len(windows, inputs)..][..windows * inputs],
+                    count: tiles,
+                    stride: inputs,
+                    segments: 1,
+                    segment_len: layout.parts * inputs,
+                    segment_stride: 0,
+                };
+                let right = PanelsF32::Packed {
+                    data: &weights[point * layout.point..][..layout.point],
+                    outputs: wide,
+                };
+                let sums = &mut sums[point * padded_len(tiles, wide)..][..tiles * wide];
+                let product = F32Kernel::new(left, right).product();
+                product.multiply_here(&mut OutputPart::new(sums, tiles, wide));
+            }
+            combine_tiles(transform, sums, tile_rows, epilogue, &mut out);
+        },
+    );
 }
 
 /// `count` input rows, `dilation` apart, from the first one of output row `start` on, and their row
@@ -248,7 +259,8 @@ fn gather<'b>(
     (out, inputs)
 }
 
-/// Transforms one panel of weights: `[point][panel][part · inputs + input][width]`.
+/// Transforms one panel of weights, to rows of `[part · inputs + input][width]`, one for each
+/// point.
 fn transform_panel<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
     set: InstructionSet,
     transform: &Transform<OUTPUTS, TAPS, POINTS>,
@@ -256,30 +268,20 @@ fn transform_panel<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>
     parts: usize,
     panel: usize,
     buffer: &mut [f32],
-    points: &SharedOutput<'_>,
+    points: &mut OutputPart<'_>,
 ) {
     let (inputs, depth) = (layer.inputs(), layer.weight.columns());
     let width = PANEL.min(layer.weight.rows().next_multiple_of(LANES) - panel * PANEL);
     unpack(set, &layer.weight, panel, 0, depth, buffer);
     let buffer = &*buffer;
-    let first = panel * PANEL * parts * inputs;
     for (point, factors) in transform.kernel.iter().enumerate() {
         for part in 0..parts {
-            let (first, len) = (first + part * inputs * width, inputs * width);
-            // SAFETY: each panel is one work item and has its own columns.
-            let out = unsafe { points.row(point, first, len) };
+            let len = inputs * width;
+            let out = points.row_columns(point, part * len..(part + 1) * len);
             let taps = &buffer[part * TAPS * len..layer.kernel.min((part + 1) * TAPS) * len];
             weigh_taps(factors, taps, out);
         }
     }
-}
-
-/// The output rows of a task: `count` of them, `step` apart from `first` on.
-struct Target {
-    first: usize,
-    step: usize,
-    count: usize,
-    columns: usize,
 }
 
 vectorised! {
@@ -322,23 +324,21 @@ vectorised! {
         sums: &[f32],
         tile_rows: &mut [f32],
         epilogue: Epilogue<'_>,
-        output: &SharedOutput<'_>,
-        target: Target,
+        output: &mut OutputPart<'_>,
     ) {
-        let columns = target.columns;
+        let (count, columns) = (output.row_count(), output.column_count());
         let wide = columns.next_multiple_of(LANES);
-        let tiles = target.count.div_ceil(OUTPUTS);
+        let tiles = count.div_ceil(OUTPUTS);
         let point_stride = padded_len(tiles, wide);
         for tile in 0..tiles {
             for first in (0..wide).step_by(LANES) {
                 let from = (&sums[tile * wide + first..], point_stride);
                 transform.to_outputs::<FUSED>(from, (&mut tile_rows[first..], wide));
             }
-            let valid = OUTPUTS.min(target.count - tile * OUTPUTS);
-            for (place, row) in tile_rows.chunks_exact_mut(wide).take(valid).enumerate() {
-                let index = target.first + (tile * OUTPUTS + place) * target.step;
-                // SAFETY: a row belongs to one phase of the dilation and, within it, to one task.
-                let out = unsafe { output.row(index, 0, columns) };
+            let first = tile * OUTPUTS;
+            let valid = OUTPUTS.min(count - first);
+            for (index, row) in tile_rows.chunks_exact_mut(wide).take(valid).enumerate() {
+                let out = output.row(first + index);
                 gemm::finish_row::<FUSED>(&mut row[..columns], epilogue, out);
             }
         }

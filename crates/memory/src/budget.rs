@@ -119,13 +119,8 @@ impl Budget {
         }))
     }
 
-    /// Changes the capacity. Existing reservations stay valid even beyond it; new ones have to fit.
-    pub fn set_capacity(&self, capacity: u64) {
-        self.books().capacity = capacity;
-        self.0.freed.notify_all();
-    }
-
-    /// Limits the reservations of a region. `None` leaves only the device's capacity.
+    /// Limits the reservations of a region. Existing ones stay valid even beyond the limit; new ones
+    /// have to fit. `None` leaves only the device's capacity.
     pub fn set_region_limit(&self, region: Region, limit: Option<u64>) {
         let mut books = self.books();
         match limit {
@@ -547,15 +542,15 @@ mod tests {
     }
 
     #[test]
-    fn a_reservation_outlives_a_smaller_capacity_and_cannot_grow_beyond_it() {
+    fn a_reservation_outlives_a_smaller_limit_and_cannot_grow_beyond_it() {
         let budget = Budget::new(1000);
         let mut promised = budget.reserve(STREAM, 800).unwrap();
-        budget.set_capacity(500);
+        budget.set_region_limit(Region::KeyValue, Some(500));
         promised.commit(800).expect("a promise is kept");
         let error = promised.grow(1).unwrap_err();
         assert_eq!((error.kind, error.available), (OutOfMemoryKind::NotNow, 0));
-        budget.set_capacity(2000);
-        promised.grow(1200).expect("it fits now");
+        budget.set_region_limit(Region::KeyValue, None);
+        promised.grow(200).expect("it fits now");
         assert_eq!(budget.available_bytes(), 0);
     }
 

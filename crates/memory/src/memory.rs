@@ -282,11 +282,6 @@ impl Memory {
         self.free_waiting();
     }
 
-    /// Whether the driver is sealed.
-    pub fn is_sealed(&self) -> bool {
-        self.0.seal.is_closed()
-    }
-
     /// Verifies the pool's invariants.
     ///
     /// # Errors

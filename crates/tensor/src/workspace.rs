@@ -251,9 +251,4 @@ impl RunTrace {
     pub fn peak_bytes(&self) -> u64 {
         self.plan.peak
     }
-
-    /// Largest number of live bytes: no plan needs less.
-    pub fn lower_bound_bytes(&self) -> u64 {
-        self.plan.lower_bound
-    }
 }

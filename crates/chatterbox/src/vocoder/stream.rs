@@ -25,8 +25,6 @@ pub struct VocoderState {
     source_samples: Vec<f32>,
     /// Number of frames in `mel` whose samples were emitted.
     emitted: usize,
-    /// Look-ahead in frames.
-    ahead: usize,
     /// Frames kept before the next one, on which its samples depend.
     reach: usize,
 }
@@ -40,17 +38,7 @@ impl VocoderState {
             mel: Vec::new(),
             source_samples: Vec::new(),
             emitted: 0,
-            ahead: AHEAD_FRAMES,
             reach: vocoder.config().reach_frames(),
-        }
-    }
-
-    /// Sets the look-ahead to `frames` frames.
-    #[must_use]
-    pub fn waiting_for(self, frames: usize) -> VocoderState {
-        VocoderState {
-            ahead: frames,
-            ..self
         }
     }
 
@@ -80,7 +68,7 @@ impl Vocoder {
         let known = if last {
             frames
         } else {
-            frames.saturating_sub(state.ahead)
+            frames.saturating_sub(AHEAD_FRAMES)
         };
         if known <= state.emitted {
             return Ok(Vec::new());

@@ -197,7 +197,7 @@ fn without_memory_no_state_changes_and_what_is_out_of_range_is_named() {
         let mut both: Vec<&mut T3State> = states.iter_mut().collect();
         let refused = t3.block_pass(ctx, &mut both, &[long, long]).err();
         assert!(
-            matches!(refused, Some(T3Error::OutOfMemory(_))),
+            matches!(&refused, Some(refused) if matches!(refused.error, T3Error::OutOfMemory(_))),
             "{refused:?}"
         );
         let after: Vec<usize> = states.iter().map(T3State::own_positions).collect();

@@ -2,7 +2,9 @@
 //! streams.
 
 use sottovoce_chatterbox::config::{AttentionHead, ModelConfig};
-use sottovoce_chatterbox::t3::{KeyValueStore, T3, T3Error, T3State, VoiceConditioning};
+use sottovoce_chatterbox::t3::{
+    BatchError, KeyValueStore, T3, T3Error, T3State, VoiceConditioning,
+};
 use sottovoce_chatterbox::weights::{Component, WeightSource, load};
 use sottovoce_formats::safetensors::read_header;
 use sottovoce_memory::{Memory, Owner, Region};
@@ -295,8 +297,10 @@ fn a_step_without_room_moves_no_state() {
             held.push_page().expect("room");
         }
         let states = &mut [&mut first, &mut second];
-        let error = model.t3.step(ctx, states, &[1, 2]).err();
-        assert!(matches!(error, Some(T3Error::OutOfMemory(_))), "{error:?}");
+        let refused = model.t3.step(ctx, states, &[1, 2]).expect_err("no room");
+        let BatchError { index, error } = refused;
+        assert!(matches!(error, T3Error::OutOfMemory(_)), "{error:?}");
+        assert_eq!(index, None, "the batch, not a stream");
         assert_eq!((first.position(), second.position()), (before, before));
         drop(held);
         assert_eq!(model.store.pages().used_count(), used);
@@ -323,9 +327,12 @@ fn tokens_and_lengths_out_of_range_are_refused_by_name() {
         );
         let error = model.t3.prefill(ctx, &mut state, &[1; 300]).err();
         assert!(message(error).starts_with("300 text tokens are more than the 258"));
-        let error = model.t3.step(ctx, &mut [&mut state], &[9999]).err();
+        let mut other = model.state(ctx, expected);
+        let states = &mut [&mut other, &mut state];
+        let refused = model.t3.step(ctx, states, &[1, 9999]).expect_err("refused");
+        assert_eq!(refused.index, Some(1));
         assert_eq!(
-            message(error),
+            message(Some(refused.error)),
             "speech token 9999 is not below the vocabulary's 6563"
         );
         let voice = VoiceConditioning {

@@ -341,7 +341,8 @@ impl Parity<'_> {
                     break;
                 }
                 let pass = decoder.next_pass();
-                logits = t3.block_pass(&context, &mut [&mut state], &[pass])?;
+                let passed = t3.block_pass(&context, &mut [&mut state], &[pass]);
+                logits = passed.map_err(T3Error::from)?;
             }
             outputs.push(integers("block_tokens", tokens.into_iter()));
             let one = [t3.rows(), blocks.size, config.speech_vocabulary];

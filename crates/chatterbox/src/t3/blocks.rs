@@ -8,7 +8,7 @@
 //! Source: Chatterbox-Flash (arXiv:2605.30748), `chatterbox_flash.model`.
 
 use super::cache::{KeyValueStore, T3State};
-use super::{T3, T3Error};
+use super::{BatchError, T3, T3Error};
 use crate::config::BlockConfig;
 use sottovoce_memory::Owner;
 use sottovoce_tensor::{CachePlaces, Context, Tensor};
@@ -96,7 +96,8 @@ impl T3 {
     /// by row.
     ///
     /// # Errors
-    /// As [`T3::begin_blocks`]; if memory runs out, no state has changed.
+    /// As [`T3::begin_blocks`], with the state whose pass was refused; if memory runs out, no state
+    /// has changed.
     ///
     /// # Panics
     /// If there are not as many passes as states.
@@ -105,17 +106,19 @@ impl T3 {
         ctx: &Context<'_>,
         states: &mut [&mut T3State],
         passes: &[BlockPass<'_>],
-    ) -> Result<Tensor, T3Error> {
+    ) -> Result<Tensor, BatchError> {
         assert_eq!(states.len(), passes.len(), "a pass for each state");
-        for (state, pass) in states.iter().zip(passes) {
-            self.check_block(pass)?;
-            self.check_length(state.position() + pass.length(), 0, pass.block.len() + 1)?;
+        for (index, (state, pass)) in states.iter().zip(passes).enumerate() {
+            let length = state.position() + pass.length();
+            self.check_block(pass)
+                .and_then(|()| self.check_length(length, 0, pass.block.len() + 1))
+                .map_err(BatchError::of(index))?;
         }
         let x = self.embed_blocks(ctx, passes, self.rows());
         let lengths: Vec<_> = (passes.iter())
             .map(|pass| (pass.settled.len(), pass.block.len()))
             .collect();
-        self.run_blocks(ctx, x, states, &lengths, Settling::Block)
+        Ok(self.run_blocks(ctx, x, states, &lengths, Settling::Block)?)
     }
 
     /// Runs `x`, whose rows are those of each state's settled part and block. Of a block without a

@@ -96,6 +96,51 @@ impl From<Failure> for T3Error {
     }
 }
 
+/// An error of a batched step or pass.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct BatchError {
+    /// Index of the state whose input was refused; `None` if the error concerns the whole batch.
+    pub index: Option<usize>,
+    /// The error.
+    #[source]
+    pub error: T3Error,
+}
+
+impl BatchError {
+    /// An error of one state's input.
+    fn of(index: usize) -> impl FnOnce(T3Error) -> BatchError {
+        move |error| BatchError {
+            index: Some(index),
+            error,
+        }
+    }
+}
+
+impl From<T3Error> for BatchError {
+    fn from(error: T3Error) -> BatchError {
+        BatchError { index: None, error }
+    }
+}
+
+impl From<Failure> for BatchError {
+    fn from(failure: Failure) -> BatchError {
+        T3Error::from(failure).into()
+    }
+}
+
+impl From<OutOfMemory> for BatchError {
+    fn from(error: OutOfMemory) -> BatchError {
+        T3Error::from(error).into()
+    }
+}
+
+impl From<BatchError> for T3Error {
+    fn from(batch: BatchError) -> T3Error {
+        batch.error
+    }
+}
+
 /// T3's inputs from a voice.
 #[derive(Clone, Copy, Debug)]
 pub struct VoiceConditioning<'a> {
@@ -403,7 +448,7 @@ impl T3 {
     ///
     /// # Errors
     /// If memory runs out (no state has advanced then), a token is not in the vocabulary, or a
-    /// state is at the model's last position.
+    /// state is at the model's last position; the error names that state.
     ///
     /// # Panics
     /// If there are not as many tokens as states.
@@ -412,7 +457,7 @@ impl T3 {
         ctx: &Context<'_>,
         states: &mut [&mut T3State],
         tokens: &[u32],
-    ) -> Result<Tensor, T3Error> {
+    ) -> Result<Tensor, BatchError> {
         let scores = self.step_scores(ctx, states, tokens)?;
         Ok(scores.settle(ctx, states)?)
     }
@@ -429,11 +474,14 @@ impl T3 {
         ctx: &Context<'_>,
         states: &mut [&mut T3State],
         tokens: &[u32],
-    ) -> Result<Scores, T3Error> {
+    ) -> Result<Scores, BatchError> {
         assert_eq!(states.len(), tokens.len(), "a token for each state");
-        self.check_tokens("speech", tokens)?;
-        for state in states.iter() {
-            self.check_length(state.position() + 1, 0, state.speech_position + 2)?;
+        for (index, (state, token)) in states.iter().zip(tokens).enumerate() {
+            self.check_tokens("speech", std::slice::from_ref(token))
+                .and_then(|()| {
+                    self.check_length(state.position() + 1, 0, state.speech_position + 2)
+                })
+                .map_err(BatchError::of(index))?;
         }
         let mut positions = Vec::with_capacity(states.len());
         for index in 0..states.len() {

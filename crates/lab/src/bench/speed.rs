@@ -262,9 +262,13 @@ impl Bench {
                     settled: &[],
                     block,
                 };
-                t3.block_pass(ctx, states, &vec![pass; states.len()])
+                let passed = t3.block_pass(ctx, states, &vec![pass; states.len()]);
+                passed.map_err(T3Error::from)
             }
-            None => t3.step(ctx, states, &vec![token; states.len()]),
+            None => {
+                let stepped = t3.step(ctx, states, &vec![token; states.len()]);
+                stepped.map_err(T3Error::from)
+            }
         };
         let steps = match measuring.trace() {
             Some(trace) => Workspace::planned(&self.memory, &trace, "bench"),

@@ -1,6 +1,6 @@
 //! Steps of models that decode in blocks: one pass over the block of each stream.
 
-use super::{Pipeline, Utterance};
+use super::{Pipeline, StepError, Utterance};
 use crate::error::Error;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::t3::{BlockPass, KeyValueStore, T3};
@@ -37,7 +37,10 @@ pub(super) fn prior(
 
 impl Pipeline {
     /// A pass for each utterance, all of which have a block.
-    pub(super) fn pass_blocks(&self, under_way: &mut [&mut Utterance]) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// Names the utterance that caused the error, if only one did.
+    pub(super) fn pass_blocks(&self, under_way: &mut [&mut Utterance]) -> Result<(), StepError> {
         let workspace = &self.workspaces()?.runs.step;
         workspace.restart();
         let ctx = Context::new(workspace, &*self.device);
@@ -61,7 +64,8 @@ impl Pipeline {
                 take_block(&self.config, rows, utterance, own);
                 logits = rest;
             }
-        })?;
+        })
+        .map_err(Error::from)?;
         Ok(())
     }
 }

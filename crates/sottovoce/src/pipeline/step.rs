@@ -1,6 +1,5 @@
 //! One more token for each stream of a batch.
 
-use super::step_error::at_fault;
 use super::{Pipeline, StepError, Utterance};
 use crate::error::Error;
 use crate::holdings::Holdings;
@@ -45,7 +44,8 @@ impl Pipeline {
             return Ok(());
         }
         if self.config.t3.blocks.is_some() {
-            return Ok(self.pass_blocks(&mut under_way)?);
+            let passed = self.pass_blocks(&mut under_way);
+            return passed.map_err(|refused| refused.among(&began));
         }
         let workspace = &self.workspaces()?.runs.step;
         workspace.restart();
@@ -63,18 +63,7 @@ impl Pipeline {
         let t3 = &self.speech()?.t3;
         let stepped = t3.step_scores(&ctx, &mut states, &tokens);
         drop(opening);
-        let scores = match stepped {
-            Ok(scores) => scores,
-            Err(error) => {
-                let at = at_fault(&error, &states, &tokens);
-                let batched = began.iter().enumerate().filter(|(_, began)| !**began);
-                let index = at.and_then(|at| batched.map(|(index, _)| index).nth(at));
-                return Err(StepError {
-                    index,
-                    error: error.into(),
-                });
-            }
-        };
+        let scores = stepped.map_err(|refused| StepError::from(refused).among(&began))?;
         let rows = t3.rows();
         let width = rows * scores.logits().columns();
         let taken = scores.read(&ctx, |logits, alignments| {

@@ -1,7 +1,7 @@
 //! Errors of a batched step, each laid to one utterance where it can be.
 
 use crate::error::Error;
-use sottovoce_chatterbox::t3::{T3Error, T3State};
+use sottovoce_chatterbox::t3::BatchError;
 
 /// An error of a step, and the utterance that caused it.
 #[derive(Debug)]
@@ -9,6 +9,17 @@ pub(crate) struct StepError {
     /// Index of the utterance in the batch; `None` if the error concerns the whole batch.
     pub index: Option<usize>,
     pub error: Error,
+}
+
+impl StepError {
+    /// The error of a run without the utterances that `began` a sentence, as one of all utterances.
+    pub fn among(self, began: &[bool]) -> StepError {
+        let mut under_way = (0..began.len()).filter(|&index| !began[index]);
+        StepError {
+            index: self.index.and_then(|index| under_way.nth(index)),
+            ..self
+        }
+    }
 }
 
 impl From<Error> for StepError {
@@ -23,17 +34,12 @@ impl From<StepError> for Error {
     }
 }
 
-/// Index in the batch of the state that T3 refused.
-pub(super) fn at_fault(error: &T3Error, states: &[&mut T3State], tokens: &[u32]) -> Option<usize> {
-    match error {
-        T3Error::TokenOutOfRange { token, .. } => tokens.iter().position(|known| known == token),
-        T3Error::TooLong { .. } => {
-            let positions = states.iter().map(|state| state.position()).enumerate();
-            positions
-                .max_by_key(|(_, position)| *position)
-                .map(|(at, _)| at)
+impl From<BatchError> for StepError {
+    fn from(refused: BatchError) -> StepError {
+        StepError {
+            index: refused.index,
+            error: refused.error.into(),
         }
-        _ => None,
     }
 }
 
@@ -42,16 +48,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stream_whose_token_does_not_exist_is_at_fault_and_nobody_where_the_error_is_of_all() {
-        let unknown = T3Error::TokenOutOfRange {
-            kind: "speech",
-            token: 9000,
-            vocabulary: 8194,
+    fn an_error_of_a_run_names_its_stream_among_those_that_began_a_sentence() {
+        let of = |index| StepError {
+            index,
+            error: Error::Stopped,
         };
-        assert_eq!(at_fault(&unknown, &[], &[5, 9000, 7]), Some(1));
-        let of_all = T3Error::Decoding {
-            expected: "token by token",
-        };
-        assert_eq!(at_fault(&of_all, &[], &[5, 9000, 7]), None);
+        let began = [true, false, true, false];
+        assert_eq!(of(Some(1)).among(&began).index, Some(3));
+        assert_eq!(of(Some(0)).among(&began).index, Some(1));
+        assert_eq!(of(None).among(&began).index, None);
     }
 }

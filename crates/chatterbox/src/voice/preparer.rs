@@ -5,12 +5,12 @@ use super::{
     NetworkPlan, PreparedVoice, SpeakerVector, SpeechTokenizer, VoiceEncoder, VoiceError,
     front_end, loudness,
 };
-use crate::config::{ModelConfig, SpeechTokenizerConfig};
+use crate::config::{ModelConfig, SpeechTokenizerConfig, VoiceConfig};
 use crate::weights::{Component, Loader, WeightSource, WeightsError, dry, load, measure};
 use sottovoce_formats::audio::{DecodeOptions, Recording};
 use sottovoce_formats::resample::{Filter, RESAMPLER_BYTES_MAX, resample};
 use sottovoce_memory::Memory;
-use sottovoce_tensor::{Context, Device, Precision};
+use sottovoce_tensor::{Context, Device, Failure, Precision};
 
 /// Full precision: small differences change tokens.
 pub(super) const PRECISION: Precision = Precision::F32;
@@ -34,6 +34,38 @@ pub struct Preparer<'a> {
     source: &'a WeightSource,
     memory: &'a Memory,
     prepares_speech: bool,
+}
+
+/// A network that makes one vector of samples.
+trait VectorNetwork: Sized {
+    const COMPONENT: Component;
+
+    fn of(loader: &mut Loader<'_>, config: &VoiceConfig) -> Result<Self, WeightsError>;
+    fn vector(&self, ctx: &Context<'_>, samples: &[f32]) -> Result<Vec<f32>, Failure>;
+}
+
+impl VectorNetwork for VoiceEncoder {
+    const COMPONENT: Component = Component::VoiceEncoder;
+
+    fn of(loader: &mut Loader<'_>, config: &VoiceConfig) -> Result<VoiceEncoder, WeightsError> {
+        VoiceEncoder::load(loader, &config.encoder)
+    }
+
+    fn vector(&self, ctx: &Context<'_>, samples: &[f32]) -> Result<Vec<f32>, Failure> {
+        self.embed(ctx, samples)
+    }
+}
+
+impl VectorNetwork for SpeakerVector {
+    const COMPONENT: Component = Component::SpeakerVector;
+
+    fn of(loader: &mut Loader<'_>, config: &VoiceConfig) -> Result<SpeakerVector, WeightsError> {
+        SpeakerVector::load(loader, &config.speaker_vector)
+    }
+
+    fn vector(&self, ctx: &Context<'_>, samples: &[f32]) -> Result<Vec<f32>, Failure> {
+        self.embed(ctx, samples)
+    }
 }
 
 impl<'a> Preparer<'a> {
@@ -100,11 +132,11 @@ impl<'a> Preparer<'a> {
         let flow_part = part(prompt.flow_seconds_max);
         let clips = [t3_clip, (flow_part, None)];
         let mut plans = vec![
-            self.plan_x_vector(device, flow_part)?,
+            self.plan_vector::<SpeakerVector>(device, flow_part)?,
             self.plan_speech_tokens(device, &clips[usize::from(!self.prepares_speech)..])?,
         ];
         if self.prepares_speech {
-            plans.push(self.plan_speaker_embedding(device, &whole)?);
+            plans.push(self.plan_vector::<VoiceEncoder>(device, &whole)?);
         }
         Ok(plans)
     }
@@ -118,27 +150,7 @@ impl<'a> Preparer<'a> {
         device: &dyn Device,
         samples: &[f32],
     ) -> Result<Vec<f32>, VoiceError> {
-        let plan = self.plan_speaker_embedding(device, samples)?;
-        let config = &self.config().voice.encoder;
-        let network = self.load(Component::VoiceEncoder, |loader| {
-            VoiceEncoder::load(loader, config)
-        })?;
-        self.within(device, &plan, |ctx| Ok(network.embed(ctx, samples)?))
-    }
-
-    fn plan_speaker_embedding(
-        &self,
-        device: &dyn Device,
-        samples: &[f32],
-    ) -> Result<NetworkPlan, VoiceError> {
-        let config = &self.config().voice.encoder;
-        let (network, bytes) = self.dry(Component::VoiceEncoder, |loader| {
-            VoiceEncoder::load(loader, config)
-        })?;
-        NetworkPlan::of(bytes, device, |ctx, _| {
-            network.embed(ctx, samples)?;
-            Ok(())
-        })
+        self.vector::<VoiceEncoder>(device, samples)
     }
 
     /// Speech tokens of clips at 16 kHz.
@@ -190,25 +202,29 @@ impl<'a> Preparer<'a> {
     /// # Errors
     /// As [`Preparer::speaker_embedding`].
     pub fn x_vector(&self, device: &dyn Device, samples: &[f32]) -> Result<Vec<f32>, VoiceError> {
-        let plan = self.plan_x_vector(device, samples)?;
-        let config = &self.config().voice.speaker_vector;
-        let network = self.load(Component::SpeakerVector, |loader| {
-            SpeakerVector::load(loader, config)
-        })?;
-        self.within(device, &plan, |ctx| Ok(network.embed(ctx, samples)?))
+        self.vector::<SpeakerVector>(device, samples)
     }
 
-    fn plan_x_vector(
+    fn vector<N: VectorNetwork>(
+        &self,
+        device: &dyn Device,
+        samples: &[f32],
+    ) -> Result<Vec<f32>, VoiceError> {
+        let plan = self.plan_vector::<N>(device, samples)?;
+        let config = &self.config().voice;
+        let network = self.load(N::COMPONENT, |loader| N::of(loader, config))?;
+        self.within(device, &plan, |ctx| Ok(network.vector(ctx, samples)?))
+    }
+
+    fn plan_vector<N: VectorNetwork>(
         &self,
         device: &dyn Device,
         samples: &[f32],
     ) -> Result<NetworkPlan, VoiceError> {
-        let config = &self.config().voice.speaker_vector;
-        let (network, bytes) = self.dry(Component::SpeakerVector, |loader| {
-            SpeakerVector::load(loader, config)
-        })?;
+        let config = &self.config().voice;
+        let (network, bytes) = self.dry(N::COMPONENT, |loader| N::of(loader, config))?;
         NetworkPlan::of(bytes, device, |ctx, _| {
-            network.embed(ctx, samples)?;
+            network.vector(ctx, samples)?;
             Ok(())
         })
     }

@@ -65,6 +65,40 @@ pub enum Platform {
 }
 
 impl Platform {
+    /// All platforms.
+    pub const ALL: [Platform; 6] = [
+        Platform::Linux,
+        Platform::Windows,
+        Platform::Wsl,
+        Platform::Vgpu,
+        Platform::Jetson,
+        Platform::Cpu,
+    ];
+
+    /// Its name in options and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Platform::Linux => "linux",
+            Platform::Windows => "windows",
+            Platform::Wsl => "wsl",
+            Platform::Vgpu => "vgpu",
+            Platform::Jetson => "jetson",
+            Platform::Cpu => "cpu",
+        }
+    }
+
+    /// What it is, in a few words.
+    pub fn description(self) -> &'static str {
+        match self {
+            Platform::Linux => "Linux with a GPU not shared with others",
+            Platform::Windows => "Windows",
+            Platform::Wsl => "Linux under Windows (WSL)",
+            Platform::Vgpu => "A virtual GPU: a part of a GPU, assigned by a hypervisor",
+            Platform::Jetson => "A Jetson board",
+            Platform::Cpu => "No device: CPU memory only",
+        }
+    }
+
     /// The consequence of expandable segments, if the platform does not support them.
     pub fn refuses_expandable_segments(self) -> Option<&'static str> {
         match self {

@@ -3,9 +3,10 @@
 use super::Outcome;
 use crate::output::print::{Output, output};
 use crate::output::size::mebibytes;
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde_json::json;
-use sottovoce_memory::pool::explain::{self, Measured, OptionExplanation, Verdict};
+use sottovoce_memory::pool::explain::{self, Measured, OptionExplanation, Platform, Verdict};
 use sottovoce_memory::pool::options_of_line;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -30,45 +31,25 @@ pub struct Arguments {
     #[arg(allow_hyphen_values = true)]
     conf: String,
     /// Platform that PyTorch runs on.
-    #[arg(long, value_enum, default_value_t = Platform::Linux)]
+    #[arg(long, value_parser = platforms(), default_value = Platform::Linux.name())]
     platform: Platform,
     /// Print one JSON object, bytes throughout.
     #[arg(long)]
     json: bool,
 }
 
-/// Platform that PyTorch runs on.
-#[derive(Clone, Copy, ValueEnum)]
-enum Platform {
-    /// Linux with a GPU not shared with others.
-    Linux,
-    /// Windows.
-    Windows,
-    /// Linux under Windows (WSL).
-    Wsl,
-    /// A virtual GPU: a part of a GPU, assigned by a hypervisor.
-    Vgpu,
-    /// A Jetson board.
-    Jetson,
-    /// No device: CPU memory only.
-    Cpu,
-}
-
-impl From<Platform> for explain::Platform {
-    fn from(platform: Platform) -> explain::Platform {
-        match platform {
-            Platform::Linux => explain::Platform::Linux,
-            Platform::Windows => explain::Platform::Windows,
-            Platform::Wsl => explain::Platform::Wsl,
-            Platform::Vgpu => explain::Platform::Vgpu,
-            Platform::Jetson => explain::Platform::Jetson,
-            Platform::Cpu => explain::Platform::Cpu,
-        }
-    }
+/// Parses a platform by its name.
+fn platforms() -> impl TypedValueParser<Value = Platform> {
+    let choice =
+        |platform: Platform| PossibleValue::new(platform.name()).help(platform.description());
+    PossibleValuesParser::new(Platform::ALL.map(choice)).map(|name| {
+        let named = |platform: &Platform| platform.name() == name;
+        Platform::ALL.into_iter().find(named).unwrap_or_default()
+    })
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    let platform = explain::Platform::from(arguments.platform);
+    let platform = arguments.platform;
     let conf = options_of_line(&arguments.conf);
     let explanations = explain::explain(&conf, platform);
     let error = sottovoce_memory::PoolConfiguration::parse(&conf).err();

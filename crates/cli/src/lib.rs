@@ -1,5 +1,17 @@
 //! The `sottovoce` command: parses arguments, calls the engine or the memory tools, prints. It is a
 //! library so that other packages can ship the same command.
+//!
+//! # Terms
+//!
+//! | term | meaning |
+//! |---|---|
+//! | command | a word after the program's name, with its own arguments: `speak`, `serve` |
+//! | option | an entry of the engine's or the server's table of options |
+//! | flag | an option as it is written on the command line: `--chunk-size` |
+//! | note | a line to standard error for people; results go to standard output |
+//! | source | where a model's files come from: a path, a name of the hub, or the program itself |
+//! | script | a text with a voice for each of its paragraphs |
+//! | usage error | arguments that no command takes: exit status 2 |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]

@@ -41,7 +41,7 @@ pub struct Kernel(&'static HostKernel);
 
 // SAFETY: everything that a kernel points to is immutable.
 unsafe impl Send for Kernel {}
-// SAFETY: as above.
+// SAFETY: threads that share a kernel only read what it points to.
 unsafe impl Sync for Kernel {}
 
 /// The shape of a launch.

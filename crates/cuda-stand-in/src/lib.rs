@@ -23,6 +23,19 @@
 //! | `FAULT` | `fault` | `N[:STATUS]`: the kernel N launches ahead faults: 700 |
 //! | `FILL` | `fill` | `on`: fresh memory holds no numbers instead of zeros |
 //! | `REPORT` | – | a file for every count, when the program ends |
+//!
+//! # Terms
+//!
+//! | term | meaning |
+//! |---|---|
+//! | driver library | NVIDIA's `libcuda.so`, whose calls this crate answers |
+//! | device | bytes, addresses and queues that behave as those of one card |
+//! | queue | what CUDA calls a stream: work that runs in order, once somebody waits |
+//! | graph | recorded work that is launched together |
+//! | misuse | a call that the real library would refuse |
+//! | fault | a kernel's access to memory that is not its own; it disables the device |
+//! | lost device | one whose every call fails, as after a fault or a removed card |
+//! | store | the file whose parts are mapped as device memory |
 
 #![cfg(target_os = "linux")]
 

@@ -207,13 +207,13 @@ mod tests {
         unsafe { *(first as *mut u8) = 7 };
         assert!(store.unmap(first, GRANULARITY));
         assert!(store.map(second, GRANULARITY, extent) && store.open(second, GRANULARITY));
-        // SAFETY: as above.
+        // SAFETY: the extent was mapped at the second place and opened there.
         assert_eq!(unsafe { *(second as *const u8) }, 7);
         assert!(store.unmap(second, GRANULARITY));
         store.drop_extent(extent);
         let extent = store.take_extent(GRANULARITY).unwrap();
         assert!(store.map(second, GRANULARITY, extent) && store.open(second, GRANULARITY));
-        // SAFETY: as above.
+        // SAFETY: the fresh extent was mapped at the second place and opened there.
         assert_eq!(unsafe { *(second as *const u8) }, 0);
         assert!(
             !store.map(1 << 20, GRANULARITY, extent),

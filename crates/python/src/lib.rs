@@ -5,6 +5,16 @@
 //! Rules of the border: Python's lock is free while the engine works ([`errors::unlocked`]), no
 //! panic leaves ([`errors::Failed`]), and what belongs to a process is not touched in its forks
 //! ([`process`]).
+//!
+//! # Terms
+//!
+//! | term | meaning |
+//! |---|---|
+//! | native module | this crate, `sottovoce._native` |
+//! | public interface | the Python of `python/sottovoce`, with types and checks |
+//! | GIL | the interpreter's global lock, free while the engine works |
+//! | bell | a thread that wakes an asyncio loop when a stream has a chunk |
+//! | stable ABI | the part of CPython's interface that one build uses on Python 3.10 and later |
 
 mod allocator;
 mod bell;

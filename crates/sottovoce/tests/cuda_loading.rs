@@ -38,7 +38,7 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
+        // SAFETY: the pointer came from `alloc`, and so from the system's allocator.
         unsafe { System.dealloc(pointer, layout) }
     }
 }

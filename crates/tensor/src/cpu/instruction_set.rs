@@ -211,12 +211,12 @@ macro_rules! enter {
             }
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 | Level::AvxVnni => {
-                // SAFETY: as for AVX-512.
+                // SAFETY: the set is the proof that the machine has the function's features.
                 unsafe { avx2::<$($constants)*> $arguments }
             }
             #[cfg(all(test, target_arch = "x86_64"))]
             Level::ShortVnni => {
-                // SAFETY: as for AVX-512.
+                // SAFETY: the set is the proof that the machine has the function's features.
                 unsafe { avx2::<$($constants)*> $arguments }
             }
             _ => $portable,
@@ -264,17 +264,17 @@ macro_rules! enter {
             }
             #[cfg(target_arch = "x86_64")]
             Level::AvxVnni => {
-                // SAFETY: as for AVX-512.
+                // SAFETY: the set is the proof that the machine has the function's features.
                 unsafe { avx_vnni $arguments }
             }
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 | Level::Avx512 => {
-                // SAFETY: as for AVX-512.
+                // SAFETY: the set is the proof that the machine has the function's features.
                 unsafe { avx2 $arguments }
             }
             #[cfg(all(test, target_arch = "x86_64"))]
             Level::ShortVnni => {
-                // SAFETY: as for AVX-512.
+                // SAFETY: the set is the proof that the machine has the function's features.
                 unsafe { short_vnni $arguments }
             }
             #[cfg(target_arch = "aarch64")]

@@ -70,7 +70,7 @@ pub(super) struct Context {
 // SAFETY: the library allows a context to be made current in any thread, and counts its users under
 // its own lock.
 unsafe impl Send for Context {}
-// SAFETY: as above.
+// SAFETY: threads that share a context only pass it to the library, which locks what it changes.
 unsafe impl Sync for Context {}
 
 macro_rules! handles {
@@ -82,7 +82,7 @@ macro_rules! handles {
 
             // SAFETY: the library allows its handles to be used in any thread.
             unsafe impl Send for $name {}
-            // SAFETY: as above; it locks what is shared.
+            // SAFETY: a shared handle is only passed to the library, which locks what it changes.
             unsafe impl Sync for $name {}
         )*
     };
@@ -324,7 +324,8 @@ impl Library {
 
     /// Copies from the device and waits for the copy.
     pub(super) fn read(&self, from: u64, bytes: &mut [u8]) -> Result<(), CallFailure> {
-        // SAFETY: as above.
+        // SAFETY: the bytes are borrowed exclusively until the call returns, which is after the
+        // copy; the caller's books hold the addresses.
         let status = unsafe { (self.basic.read)(bytes.as_mut_ptr().cast(), from, bytes.len()) };
         self.check("cuMemcpyDtoH", status)
     }

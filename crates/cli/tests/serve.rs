@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 struct Serve {
     child: Child,
     address: String,
+    wyoming: Option<String>,
 }
 
 impl Serve {
@@ -23,8 +24,12 @@ impl Serve {
         let stdout = child.stdout.take().unwrap();
         BufReader::new(stdout).read_line(&mut line).unwrap();
         let announced: Value = serde_json::from_str(&line).unwrap();
-        let address = announced["address"].as_str().unwrap().to_owned();
-        Serve { child, address }
+        let address = |name: &str| announced[name].as_str().map(str::to_owned);
+        Serve {
+            child,
+            address: address("address").unwrap(),
+            wyoming: address("wyoming_address"),
+        }
     }
 
     /// Sends a request; returns the whole response.
@@ -109,6 +114,30 @@ fn each_request_is_a_line_of_the_log_without_its_text_or_key() {
             assert!(!log.contains(secret), "{secret} is in\n{log}");
         }
     }
+}
+
+#[test]
+fn a_language_in_vain_over_wyoming_is_a_line_of_the_log_without_the_text() {
+    let serve = Serve::start(&["--wyoming", "127.0.0.1:0"]);
+    let mut socket = TcpStream::connect(serve.wyoming.as_ref().unwrap()).unwrap();
+    let data = serde_json::json!({"text": "Xylophone zebra.", "voice": {"language": "de"}});
+    let event = serde_json::json!({"type": "synthesize", "data": data});
+    writeln!(socket, "{event}").unwrap();
+    let mut events = BufReader::new(socket);
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"audio-stop\"") {
+        assert_ne!(events.read_until(b'"', &mut bytes).unwrap(), 0, "it speaks");
+    }
+    let log = serve.end();
+    let warnings: Vec<&str> = (log.lines())
+        .filter(|line| line.contains("this model speaks English alone"))
+        .collect();
+    assert_eq!(warnings.len(), 1, "{log}");
+    assert!(warnings[0].contains("language=\"de\""), "{log}");
+    assert!(
+        !log.contains("Xylophone") && !log.contains("zebra"),
+        "{log}"
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod announce;
 mod event;
 
 use crate::app::App;
-use crate::conversation::{Conversation, Heard, Manner};
+use crate::conversation::{Conversation, Heard, Manner, Sound};
 use crate::error::ServerError;
 use crate::fields::{Fields, base_language};
 use crate::listener::{ACCEPT_PAUSE, ConnectionShare, Overload, listen, share};
@@ -26,6 +26,7 @@ pub(crate) use event::read_events;
 use event::{Event, EventReader, encode};
 use serde_json::{Value, json};
 use sottovoce::SAMPLE_RATE;
+use sottovoce::text::Warning;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -273,14 +274,16 @@ impl Connection {
     }
 
     async fn pass_on(&mut self, heard: Heard) -> Result<(), ServerError> {
-        let mut pcm = match heard {
-            Heard::Sound(sound) => sound.pcm,
+        let sound = match heard {
+            Heard::Sound(sound) => sound,
             Heard::Failed(error) => return Err(error),
             Heard::Ended => return Ok(()),
         };
-        let Some(speech) = &mut self.speech else {
+        let Some(speech) = &self.speech else {
             return Ok(());
         };
+        self.log_warnings(speech, &sound);
+        let mut pcm = sound.pcm;
         let mut sent = match speech.samples {
             Some(sent) => sent,
             None => {
@@ -298,6 +301,25 @@ impl Connection {
             speech.samples = Some(sent);
         }
         Ok(())
+    }
+
+    /// Logs what was asked for in vain, such as a language that the model does not speak: the
+    /// protocol has no event for it. Warnings about the text's own words are not logged.
+    fn log_warnings(&self, speech: &Speech, sound: &Sound) {
+        let peer = self.peer;
+        let first = speech.samples.is_none();
+        for option in sound.without_effect.iter().filter(|_| first) {
+            tracing::warn!(%peer, option, "an option has no effect with this model");
+        }
+        let manner = speech.conversation.manner();
+        let language = manner.and_then(|manner| manner.options.language.as_deref());
+        let of_language = |warning: &&Warning| Some(&*warning.character) == language;
+        for warning in sound.metrics.warnings.iter().filter(of_language) {
+            let Warning {
+                character, message, ..
+            } = warning;
+            tracing::warn!(%peer, language = character, "{message}");
+        }
     }
 
     /// Tells the end of a speech.

@@ -14,6 +14,7 @@
 
 use sottovoce_memory::driver::SimulatedDriver;
 use sottovoce_memory::plan::{self, Lifetime, SolveOptions};
+use sottovoce_memory::policy::Observation;
 use sottovoce_memory::pool::{Pool, PoolBlock, PoolConfiguration};
 use sottovoce_memory::stats::MetricsRecorder;
 use sottovoce_memory::trace::replay::{ReplayStep, steps};
@@ -165,7 +166,9 @@ fn timeline(steps: &[ReplayStep]) {
             if position % EVENTS_A_SAMPLE == 0
                 && let Some(recorder) = recorder.as_deref_mut()
             {
-                recorder.chunk_done(&memory.statistics(), 0, position as u64);
+                let statistics = memory.statistics();
+                let now = Observation::of(&statistics, 0);
+                recorder.chunk_done(&statistics, now, position as u64);
             }
         }
         start.elapsed().as_secs_f64()

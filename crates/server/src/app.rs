@@ -7,14 +7,14 @@ use crate::guard::{Keys, guard};
 use crate::history::History;
 use crate::host::{Host, Loaded};
 use crate::library::Library;
-use crate::measures::Measures;
+use crate::metrics::ServerMetrics;
 use crate::nearest;
 use crate::openapi;
 use crate::options::ServerOptions;
 use crate::record::{REQUEST_ID, record};
 use crate::routes::compat;
 use crate::routes::speech::{IGNORED, RATE, SEED};
-use crate::speaking::{LiveStreams, Speaker};
+use crate::speaking::{Speaker, StreamLabels};
 use crate::voices::{Voices, recorded_voice};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -44,8 +44,8 @@ pub struct App {
     pub(crate) connections: CallerConnections,
     /// Bytes of all request bodies.
     pub(crate) bodies: Arc<BodyMemory>,
-    pub(crate) measures: Measures,
-    pub(crate) streams: LiveStreams,
+    pub(crate) metrics: Arc<ServerMetrics>,
+    pub(crate) labels: StreamLabels,
     /// Uploads that may still run.
     pub(crate) uploads: Arc<Semaphore>,
     /// Whether the server is stopping. Each open connection holds a receiver.
@@ -59,8 +59,9 @@ impl App {
     /// An app with these options. The model is loaded by [`App::load`] or by the first request.
     pub fn new(options: ServerOptions) -> Arc<App> {
         let started = SystemTime::now().duration_since(UNIX_EPOCH);
+        let metrics = Arc::new(ServerMetrics::new());
         Arc::new(App {
-            host: Host::new(&options),
+            host: Host::new(&options, metrics.clone()),
             voices: Voices::new(&options),
             library: Arc::new(Library::new(&options)),
             history: History::default(),
@@ -69,8 +70,8 @@ impl App {
             connection_places: Arc::new(Semaphore::new(options.limits.connections)),
             connections: CallerConnections::default(),
             bodies: BodyMemory::new(options.limits.bodies_bytes),
-            measures: Measures::new(),
-            streams: LiveStreams::default(),
+            metrics,
+            labels: StreamLabels::default(),
             uploads: Arc::new(Semaphore::new(options.limits.uploads_max)),
             stopping: watch::Sender::new(false),
             started_unix_seconds: started.map_or(0, |since| since.as_secs()),
@@ -183,10 +184,7 @@ impl App {
 
     /// Metrics for Prometheus.
     pub(crate) fn figures(&self) -> String {
-        let loaded = self.host.loaded();
-        let (loads, _) = self.host.load_counts();
-        let engine = loaded.as_ref().map(|loaded| &loaded.engine);
-        self.measures.render(loads, engine)
+        self.metrics.render(self.host.loaded().as_deref())
     }
 }
 

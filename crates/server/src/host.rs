@@ -2,6 +2,7 @@
 
 use crate::error::ServerError;
 use crate::library::ChosenModel;
+use crate::metrics::ServerMetrics;
 use crate::options::{EngineLoader, Limits, ServerOptions};
 use crate::voices::ReadyVoices;
 use sottovoce::{Engine, EngineOptions};
@@ -15,10 +16,19 @@ pub(crate) struct Loaded {
     /// Number of the load.
     pub(crate) number: u64,
     pub(crate) voices: ReadyVoices,
+    /// Keeps the engine's figures when it goes.
+    pub(crate) metrics: Arc<ServerMetrics>,
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        self.metrics.keep(self.number, &self.engine);
+    }
 }
 
 /// The model, and everything needed to load it again.
 pub(crate) struct Host {
+    metrics: Arc<ServerMetrics>,
     model: Mutex<ChosenModel>,
     loader: EngineLoader,
     options: Mutex<EngineOptions>,
@@ -37,8 +47,9 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(options: &ServerOptions) -> Host {
+    pub(crate) fn new(options: &ServerOptions, metrics: Arc<ServerMetrics>) -> Host {
         Host {
+            metrics,
             model: Mutex::new(ChosenModel {
                 name: options.model_name.clone(),
                 source: options.source.clone(),
@@ -127,6 +138,7 @@ impl Host {
             number: self.loads.fetch_add(1, Ordering::AcqRel) + 1,
             voices: ReadyVoices::default(),
             engine,
+            metrics: self.metrics.clone(),
         });
         *self.slot() = Some(loaded.clone());
         *self.broken() = None;

@@ -31,7 +31,7 @@ mod history;
 mod host;
 mod library;
 mod listener;
-mod measures;
+mod metrics;
 mod nearest;
 mod openai;
 mod openapi;

@@ -115,7 +115,7 @@ pub(crate) async fn record(
     let mut response = next.run(request).await;
     let status = response.status().as_u16();
     record.status.store(status, Ordering::Release);
-    app.measures.request(&record.route, status);
+    app.metrics.request(&record.route, status);
     response.headers_mut().insert(REQUEST_ID, id);
     response.map(|body| Body::new(RecordedBody { body, record }))
 }

@@ -8,8 +8,8 @@ use crate::record::RequestRecord;
 use serde::Serialize;
 use sottovoce::text::is_blank;
 use sottovoce::{
-    Canceller, Chunk, ChunkMetrics, Engine, Error, RecordedSpeech, SAMPLE_RATE, Stream,
-    StreamBytes, StreamOptions, TextWriter, Voice,
+    Canceller, Chunk, ChunkMetrics, Engine, Error, RecordedSpeech, Stream, StreamOptions,
+    StreamReport, TextWriter, Voice,
 };
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -32,7 +32,7 @@ const RECORDING: &str = "the recording";
 const TRIES_MAX: usize = 3;
 
 /// A stream under way.
-#[derive(Clone, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct LiveStream {
     /// Its number in the engine's memory report.
     id: u64,
@@ -50,64 +50,52 @@ pub(crate) struct LiveStream {
     rtf: f64,
     /// Bytes that it holds, excluding what all streams share.
     held_bytes: u64,
-    #[serde(skip)]
-    since: Option<Instant>,
 }
 
 /// Identifies a stream across loads: each engine numbers its own from 1.
 type StreamKey = (u64, u64);
 
-/// The streams under way.
-#[derive(Default)]
-pub(crate) struct LiveStreams {
-    streams: Mutex<BTreeMap<StreamKey, LiveStream>>,
+/// What the engine cannot know of a stream: what its caller calls the voice, and how long the text
+/// of the request is. Everything else of the list of streams is the engine's report.
+struct StreamLabel {
+    voice: String,
+    characters: usize,
 }
 
-impl LiveStreams {
-    fn table(&self) -> MutexGuard<'_, BTreeMap<StreamKey, LiveStream>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+/// Labels of the streams under way, by the load of the model and the engine's number.
+#[derive(Default)]
+pub(crate) struct StreamLabels(Mutex<BTreeMap<StreamKey, StreamLabel>>);
+
+impl StreamLabels {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<StreamKey, StreamLabel>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, key: StreamKey, voice: &str, characters: usize) {
-        let stream = LiveStream {
-            id: key.1,
-            voice: voice.to_owned(),
-            characters,
-            chunks: 0,
-            audio_seconds: 0.0,
-            age_seconds: 0.0,
-            rtf: 0.0,
-            held_bytes: 0,
-            since: Some(Instant::now()),
-        };
-        self.table().insert(key, stream);
+    fn insert(&self, key: StreamKey, label: StreamLabel) {
+        self.table().insert(key, label);
     }
 
-    fn update(&self, key: StreamKey, metrics: &ChunkMetrics) {
-        if let Some(stream) = self.table().get_mut(&key) {
-            stream.chunks = metrics.chunk_count;
-            stream.audio_seconds = metrics.total_audio_duration;
-            stream.rtf = metrics.rtf;
-        }
-    }
-
-    fn end(&self, key: StreamKey) {
+    fn remove(&self, key: StreamKey) {
         self.table().remove(&key);
     }
 
-    /// All streams, oldest first, with the bytes that the engine reports for each.
-    pub(crate) fn list(&self, held: &[StreamBytes]) -> Vec<LiveStream> {
-        let mut list: Vec<LiveStream> = self.table().values().cloned().collect();
-        for stream in &mut list {
-            stream.age_seconds = stream
-                .since
-                .map_or(0.0, |since| since.elapsed().as_secs_f64());
-            stream.held_bytes = held
-                .iter()
-                .find(|held| held.stream == stream.id)
-                .map_or(0, |held| held.bytes);
-        }
-        list
+    /// The streams of the engine's report, which is of the `load`th engine.
+    pub(crate) fn list(&self, load: u64, streams: &[StreamReport]) -> Vec<LiveStream> {
+        let table = self.table();
+        let live = |stream: &StreamReport| {
+            let label = table.get(&(load, stream.stream));
+            LiveStream {
+                id: stream.stream,
+                voice: label.map_or_else(String::new, |label| label.voice.clone()),
+                characters: label.map_or(0, |label| label.characters),
+                chunks: stream.chunks,
+                audio_seconds: stream.audio_seconds,
+                age_seconds: stream.age_seconds,
+                rtf: stream.rtf,
+                held_bytes: stream.bytes,
+            }
+        };
+        streams.iter().map(live).collect()
     }
 }
 
@@ -213,7 +201,10 @@ impl Speaking {
             let voice = app.voice(&loaded, &request.voice).await?;
             let filtered = loaded.engine.options().text_filter.is_some();
             match beside_others(filtered, || begin(&loaded.engine, &request, &voice)) {
-                Ok(stream) => break (loaded, stream),
+                Ok(stream) => {
+                    stream.asked_at(request.asked);
+                    break (loaded, stream);
+                }
                 // The engine was unloaded or died in the meantime; the next attempt loads another
                 // one.
                 Err(Error::Stopped) if tries < TRIES_MAX => {}
@@ -228,7 +219,7 @@ impl Speaking {
                 retry_after: loaded.engine.retry_after(),
             });
         }
-        app.measures.queue_wait(waited.elapsed().as_secs_f64());
+        app.metrics.queue_wait(waited.elapsed().as_secs_f64());
         app.host.touch();
         Ok(Speaking::read(app, loaded, stream, request))
     }
@@ -238,7 +229,6 @@ impl Speaking {
         let Request {
             text,
             voice,
-            asked,
             record,
             ..
         } = request;
@@ -247,7 +237,13 @@ impl Speaking {
         let without_effect = stream.options_without_effect().to_vec();
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
         let id = (loaded.number, stream.id());
-        app.streams.begin(id, voice.label(), text.chars().count());
+        app.labels.insert(
+            id,
+            StreamLabel {
+                voice: voice.label().to_owned(),
+                characters: text.chars().count(),
+            },
+        );
         let too_slow = Arc::new(AtomicBool::new(false));
         let gave_up = too_slow.clone();
         let app = app.clone();
@@ -258,16 +254,13 @@ impl Speaking {
             for item in &mut stream {
                 match &item {
                     Ok(chunk) => {
-                        if last.chunk_count == 0 && !chunk.samples.is_empty() {
-                            app.measures.first_audio(asked.elapsed().as_secs_f64());
-                            if let Some(record) = &record {
-                                record.first_audio();
-                            }
+                        if last.chunk_count == 0
+                            && !chunk.samples.is_empty()
+                            && let Some(record) = &record
+                        {
+                            record.first_audio();
                         }
                         last = chunk.metrics.clone();
-                        app.streams.update(id, &last);
-                        let seconds = chunk.samples.len() as f64 / f64::from(SAMPLE_RATE);
-                        app.measures.audio_made(seconds);
                     }
                     Err(_) => outcome = "failed",
                 }
@@ -294,9 +287,9 @@ impl Speaking {
             drop(stream);
             drop(loaded);
             drop(record);
-            app.streams.end(id);
+            app.labels.remove(id);
             app.host.touch();
-            app.measures.stream_ended(outcome, &last);
+            app.metrics.stream_ended(outcome, &last);
         });
         Speaking {
             chunks,

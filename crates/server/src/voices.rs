@@ -377,7 +377,9 @@ impl Voices {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::ServerMetrics;
     use sottovoce::{Engine, EngineOptions, Source};
+    use std::sync::Arc;
 
     #[test]
     fn an_alias_stands_for_a_voice_that_is_there_and_takes_no_name_away() {
@@ -408,6 +410,7 @@ mod tests {
                 number: 1,
                 voices: ReadyVoices::default(),
                 engine,
+                metrics: Arc::new(ServerMetrics::new()),
             }
         };
         let voices = Voices::new(&ServerOptions::default());

@@ -12,12 +12,12 @@ mod streams;
 mod voices;
 
 pub(crate) use handle::Handle;
-pub(crate) use shared::Shared;
+pub(crate) use shared::{Shared, StreamProgress};
 
 use crate::metrics::{EngineMetrics, MemoryPlan};
 use crate::options::{Capabilities, EngineOptions, Profile, StreamOptions};
 use crate::report::MemoryReport;
-use sottovoce_memory::policy::{Action, Done, Reason};
+use sottovoce_memory::policy::Decision;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,6 +123,7 @@ impl Engine {
             report.add_host(&statistics, pinned_bytes, shared.host_budget_bytes, budget);
         }
         report.out_of_memory_count = shared.metrics().out_of_memory;
+        report.add_progress(&shared.progress());
         report.add_history(&shared.recorder());
         report
     }
@@ -139,15 +140,8 @@ impl Engine {
     /// Returns cached memory to the system; returns the number of bytes.
     pub fn trim(&self) -> u64 {
         let shared = &self.handle.shared;
-        let freed_bytes = shared.holdings.trim();
-        let asked = Done {
-            action: Action::TrimPool,
-            reason: Reason::Forced,
-            freed_bytes,
-        };
-        let microseconds = shared.started.elapsed().as_micros() as u64;
-        shared.recorder().acted(microseconds, asked);
-        freed_bytes
+        let done = shared.carry_out(&Decision::forced(), &mut &*shared.holdings);
+        done.iter().map(|done| done.freed_bytes).sum()
     }
 
     /// Changes the memory profile at run time.

@@ -2,8 +2,8 @@
 //! while something is loaded, admitted or released. The seal enforces "no driver call in steady
 //! state".
 
-use crate::metrics::MemoryNow;
 use sottovoce_memory::pages::PagePool;
+use sottovoce_memory::policy::{Observation, Reclaim};
 use sottovoce_memory::{Memory, MemoryStatistics};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -59,9 +59,9 @@ impl Holdings {
     }
 
     /// Statistics at this moment.
-    pub fn look(&self) -> (MemoryStatistics, MemoryNow) {
+    pub fn look(&self) -> (MemoryStatistics, Observation) {
         let statistics = self.memory.statistics();
-        let now = MemoryNow::of(&statistics, self.pages.spare_bytes());
+        let now = Observation::of(&statistics, self.pages.spare_bytes());
         (statistics, now)
     }
 
@@ -90,6 +90,12 @@ impl Holdings {
     fn openings(&self) -> MutexGuard<'_, usize> {
         // The count stays valid even if a thread panicked while it held the lock.
         self.openings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reclaim for &Holdings {
+    fn trim_pool(&mut self) -> u64 {
+        self.trim()
     }
 }
 

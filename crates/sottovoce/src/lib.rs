@@ -86,14 +86,14 @@ pub use options::{
 pub use pipeline::{Standalone, StandaloneUtterance};
 pub use recorded_speech::RecordedSpeech;
 pub use report::{
-    ActionCount, HostReport, MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry,
+    ActionCount, HostReport, MemoryReport, OwnerBytes, ReasonCount, StreamReport, TimelineEntry,
 };
 pub use sottovoce_chatterbox::config::{ModelConfig, Variant};
 pub use sottovoce_chatterbox::inspect::{Inspection, Part};
 pub use sottovoce_memory::heap::{
     map_large_pieces as map_large_heap_pieces, release_unused as release_unused_heap,
 };
-pub use stream::{Canceller, Chunk, ChunkMetrics, Stream};
+pub use stream::{Canceller, Chunk, ChunkMetrics, Stream, read_in_turn};
 pub use system_memory::{
     LimitedBy, MemoryLimit, ResidentMemory, SystemMemory, resident_bytes, resident_peak_bytes,
 };

@@ -2,45 +2,33 @@
 //! short. No lock is held while memory is reclaimed.
 
 use crate::engine::Shared;
-use crate::holdings::Holdings;
 use crate::options::Profile;
 use sottovoce_memory::OutOfMemory;
 use sottovoce_memory::policy::{
     Action, Decision, Done, Observation, Policy, PolicyEvent, ProfileSettings, Reclaim,
 };
-use sottovoce_memory::stats::{Bytes, MetricsRecorder};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use sottovoce_memory::stats::Bytes;
 
-/// Asks the policy, applies its actions to the engine, and counts them.
+/// Asks the policy, and applies its actions to the engine.
 pub(crate) struct StreamingMemoryManager {
-    holdings: Arc<Holdings>,
     device_bytes: Option<u64>,
     profile: Profile,
     cache_interval: Option<u32>,
     policy: Policy,
-    recorder: Arc<Mutex<MetricsRecorder>>,
-    started: Instant,
 }
 
 impl StreamingMemoryManager {
     pub fn new(
-        holdings: Arc<Holdings>,
-        recorder: Arc<Mutex<MetricsRecorder>>,
-        started: Instant,
         device_bytes: Option<u64>,
         profile: Profile,
         cache_interval: Option<u32>,
     ) -> StreamingMemoryManager {
         let policy = Policy::new(settings(profile, device_bytes, cache_interval));
         StreamingMemoryManager {
-            holdings,
             device_bytes,
             profile,
             cache_interval,
             policy,
-            recorder,
-            started,
         }
     }
 
@@ -60,23 +48,12 @@ impl StreamingMemoryManager {
         reclaim: &mut dyn Reclaim,
         shared: &Shared,
     ) -> Vec<String> {
-        let (statistics, now) = self.holdings.look();
-        let microseconds = self.started.elapsed().as_micros() as u64;
-        let mut recorder = self.recorder();
-        match event {
-            PolicyEvent::ChunkDone => {
-                recorder.chunk_done(&statistics, now.spare_bytes, microseconds)
-            }
-            _ => recorder.observe(&statistics, now.spare_bytes, microseconds),
-        }
-        let memory = recorder.metrics();
-        drop(recorder);
-        shared.metrics().memory = memory;
-        let books = Observation {
-            allocated_bytes: now.allocated_bytes,
-            reserved_bytes: now.reserved_bytes,
-        };
-        let decision = self.policy.decide(event, books);
+        let (statistics, now) = shared.holdings().look();
+        shared.record(|recorder, microseconds| match event {
+            PolicyEvent::ChunkDone => recorder.chunk_done(&statistics, now, microseconds),
+            _ => recorder.observe(&statistics, now, microseconds),
+        });
+        let decision = self.policy.decide(event, now);
         self.carry_out(&decision, reclaim, shared)
     }
 
@@ -110,23 +87,10 @@ impl StreamingMemoryManager {
         if decision.actions.is_empty() {
             return Vec::new();
         }
-        let done = decision.carry_out(reclaim);
+        let done = shared.carry_out(decision, reclaim);
         self.policy
             .learn(done.iter().map(|done| done.freed_bytes).sum());
-        let microseconds = self.started.elapsed().as_micros() as u64;
-        let mut recorder = self.recorder();
-        for done in &done {
-            recorder.acted(microseconds, *done);
-        }
-        let memory = recorder.metrics();
-        drop(recorder);
-        shared.metrics().memory = memory;
         done.iter().map(describe).collect()
-    }
-
-    fn recorder(&self) -> MutexGuard<'_, MetricsRecorder> {
-        // Counters stay valid even if a thread panicked while it held the lock.
-        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

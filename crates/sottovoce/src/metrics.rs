@@ -1,8 +1,8 @@
 //! The engine's metrics, and its memory plan.
 
 use crate::error::Error;
-use serde::Serialize;
-use sottovoce_memory::MemoryStatistics;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 use sottovoce_memory::stats::{Bytes, MemoryMetrics};
 use std::time::Duration;
 
@@ -113,43 +113,6 @@ impl MemoryPlan {
     }
 }
 
-/// Memory figures that every chunk carries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct MemoryNow {
-    pub allocated_bytes: u64,
-    pub reserved_bytes: u64,
-    pub reserved_peak_bytes: u64,
-    pub driver_calls: u64,
-    /// Of the reserved bytes, pages that are neither in use nor reserved by a state.
-    pub spare_bytes: u64,
-}
-
-impl MemoryNow {
-    /// From the ledger and the bytes of spare pages, which count as cached, not as in use.
-    pub fn of(statistics: &MemoryStatistics, spare_bytes: u64) -> MemoryNow {
-        let exact = statistics.exact_blocks;
-        MemoryNow {
-            allocated_bytes: (statistics.allocated_bytes.all.current
-                + statistics.exact_bytes.current)
-                .saturating_sub(spare_bytes),
-            reserved_bytes: statistics.held_bytes(),
-            reserved_peak_bytes: statistics.reserved_bytes.all.peak + statistics.exact_bytes.peak,
-            driver_calls: statistics.num_device_alloc
-                + statistics.num_device_free
-                + exact.allocated
-                + exact.freed,
-            spare_bytes,
-        }
-    }
-
-    pub fn fragmentation(&self) -> f64 {
-        match self.reserved_bytes {
-            0 => 0.0,
-            reserved => reserved.saturating_sub(self.allocated_bytes) as f64 / reserved as f64,
-        }
-    }
-}
-
 /// Metrics since the engine was loaded.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct EngineMetrics {
@@ -179,9 +142,9 @@ pub struct EngineMetrics {
     pub out_of_memory: u64,
     /// Memory metrics.
     pub memory: MemoryMetrics,
-    /// Latency from the call to the first chunk.
+    /// From the call, or from [`Stream::asked_at`](crate::Stream::asked_at), to the first chunk.
     pub first_audio: Histogram,
-    /// Time from the call until playback can run without interruption, of finished streams.
+    /// From the same moment until playback can run without interruption, of finished streams.
     pub uninterrupted: Histogram,
     /// Work per chunk.
     pub chunk_latency: Histogram,
@@ -198,27 +161,21 @@ impl EngineMetrics {
     }
 }
 
-/// Histogram of durations in buckets that double from 1 ms.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// Histogram of durations.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Histogram {
-    /// Count of each bucket. Bucket `k` ends at `2^k` ms; the last one is open.
-    pub buckets: [u64; Histogram::BUCKETS],
+    /// Count of each bucket: durations up to its bound and above the one before. The last bucket is
+    /// for those above all bounds.
+    pub buckets: [u64; Histogram::BOUNDS.len() + 1],
     /// Sum of all, in seconds.
     pub sum_seconds: f64,
 }
 
 impl Histogram {
-    /// Buckets up to 2^16 ms (about a minute), and one for the rest.
-    pub const BUCKETS: usize = 18;
-
-    /// Upper bound of bucket `index`, in seconds.
-    pub fn upper_bound(index: usize) -> f64 {
-        if index + 1 >= Self::BUCKETS {
-            f64::INFINITY
-        } else {
-            (1u64 << index) as f64 / 1000.0
-        }
-    }
+    /// Upper bounds of the buckets, in seconds.
+    pub const BOUNDS: [f64; 14] = [
+        0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0,
+    ];
 
     /// Number of recorded durations.
     pub fn count(&self) -> u64 {
@@ -228,23 +185,47 @@ impl Histogram {
     /// Records a duration.
     pub fn record(&mut self, duration: Duration) {
         let seconds = duration.as_secs_f64();
-        let bucket = (0..Self::BUCKETS).find(|&index| seconds <= Self::upper_bound(index));
-        self.buckets[bucket.unwrap_or(Self::BUCKETS - 1)] += 1;
+        self.buckets[Histogram::BOUNDS.partition_point(|&bound| bound < seconds)] += 1;
         self.sum_seconds += seconds;
     }
 
-    /// Upper bound of the bucket that contains quantile `share` (0 to 1), in seconds; 0 if nothing
-    /// was recorded.
-    pub fn quantile(&self, share: f64) -> f64 {
-        let wanted = (self.count() as f64 * share).ceil() as u64;
-        let mut seen = 0;
-        for (index, count) in self.buckets.iter().enumerate() {
-            seen += count;
-            if seen >= wanted && seen > 0 {
-                return Self::upper_bound(index);
-            }
+    /// Adds the durations of another one.
+    pub fn add(&mut self, other: &Histogram) {
+        for (count, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *count += more;
         }
-        0.0
+        self.sum_seconds += other.sum_seconds;
+    }
+
+    /// Estimate of quantile `share` (0 to 1) in seconds, as Prometheus makes it: linear within a
+    /// bucket, and the last bound for what is above it. 0 if nothing was recorded.
+    pub fn quantile(&self, share: f64) -> f64 {
+        let wanted = self.count() as f64 * share;
+        let mut seen = 0.0;
+        let mut lower = 0.0;
+        for (&bound, &count) in Histogram::BOUNDS.iter().zip(&self.buckets) {
+            let count = count as f64;
+            if count > 0.0 && seen + count >= wanted {
+                return lower + (bound - lower) * (wanted - seen) / count;
+            }
+            seen += count;
+            lower = bound;
+        }
+        match self.count() {
+            0 => 0.0,
+            _ => lower,
+        }
+    }
+}
+
+/// With the bounds, so that readers of other languages need no copy of them.
+impl Serialize for Histogram {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Histogram", 3)?;
+        fields.serialize_field("bounds", &Histogram::BOUNDS)?;
+        fields.serialize_field("buckets", &self.buckets)?;
+        fields.serialize_field("sum_seconds", &self.sum_seconds)?;
+        fields.end()
     }
 }
 
@@ -253,19 +234,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_histogram_counts_each_duration_once_and_finds_quantiles() {
+    fn a_histogram_counts_each_duration_once_and_estimates_quantiles() {
         let mut histogram = Histogram::default();
-        for milliseconds in [0, 1, 2, 3, 100, 1_000_000] {
+        for milliseconds in [0, 10, 11, 400, 500, 1_000_000] {
             histogram.record(Duration::from_millis(milliseconds));
         }
         assert_eq!(histogram.count(), 6);
-        assert_eq!(
-            histogram.buckets[0], 2,
-            "0 and 1 ms end in the first bucket"
+        assert_eq!(histogram.buckets[..2], [2, 1], "a bound is in its bucket");
+        let close = |share: f64, seconds: f64| (histogram.quantile(share) - seconds).abs() < 1e-9;
+        assert!(close(0.5, 0.025), "the third of six is the bucket's last");
+        assert!(
+            close(4.0 / 6.0, 0.375),
+            "half-way through two from 0.25 s on"
         );
-        assert_eq!(histogram.quantile(0.5), 0.002);
-        assert_eq!(histogram.quantile(1.0), f64::INFINITY);
+        assert!(close(1.0, 60.0), "the last bound");
         assert_eq!(Histogram::default().quantile(0.5), 0.0);
+        let mut both = histogram;
+        both.add(&histogram);
+        assert_eq!(
+            (both.count(), both.quantile(0.5)),
+            (12, histogram.quantile(0.5))
+        );
+        assert_eq!(both.sum_seconds, 2.0 * histogram.sum_seconds);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The memory report: the ledger, for people and programs. Shown by `GET /memory`, `--stats` and
 //! the page.
 
-use crate::metrics::MemoryNow;
+use crate::admission::Ticket;
+use crate::engine::StreamProgress;
 use crate::system_memory::resident_bytes;
 use serde::Serialize;
 use sottovoce_memory::budget::Budget;
-use sottovoce_memory::policy::Action;
+use sottovoce_memory::policy::{Action, Observation};
 use sottovoce_memory::stats::{MetricsRecorder, Sample, Timeline};
 use sottovoce_memory::{MemoryStatistics, Region};
 use std::collections::BTreeMap;
@@ -43,8 +44,8 @@ pub struct MemoryReport {
     pub owners: Vec<OwnerBytes>,
     /// Bytes reserved in the budget for loaded networks, voices and streams.
     pub promised_bytes: u64,
-    /// Bytes in use and reserved, by stream.
-    pub streams: Vec<StreamBytes>,
+    /// The streams under way, oldest first.
+    pub streams: Vec<StreamReport>,
     /// Actions of the memory policy, and their counts.
     pub actions: Vec<ActionCount>,
     /// Releases of cached memory, by reason.
@@ -101,11 +102,11 @@ impl MemoryReport {
     /// Combines the ledger, the budget's reservations and the system's figure.
     pub(crate) fn of(
         statistics: &MemoryStatistics,
-        now: MemoryNow,
+        now: Observation,
         budget: &Budget,
     ) -> MemoryReport {
         let resident_bytes = resident_bytes().unwrap_or(0);
-        let mut streams: BTreeMap<u64, StreamBytes> = BTreeMap::new();
+        let mut streams: BTreeMap<u64, StreamReport> = BTreeMap::new();
         for usage in &statistics.owners {
             if let (Some(stream), 1..) = (usage.owner.stream, usage.live_bytes) {
                 streams.entry(stream.0).or_default().bytes += usage.live_bytes;
@@ -120,7 +121,7 @@ impl MemoryReport {
             allocated_bytes: now.allocated_bytes,
             reserved_bytes: now.reserved_bytes,
             allocated_peak_bytes: statistics.allocated_bytes.all.peak + statistics.exact_bytes.peak,
-            reserved_peak_bytes: now.reserved_peak_bytes,
+            reserved_peak_bytes: statistics.held_peak_bytes(),
             fragmentation: now.fragmentation(),
             resident_bytes,
             other_bytes: resident_bytes.saturating_sub(now.reserved_bytes),
@@ -129,10 +130,10 @@ impl MemoryReport {
             promised_bytes: budget.device().reserved,
             streams: streams
                 .into_iter()
-                .map(|(stream, entry)| StreamBytes { stream, ..entry })
+                .map(|(stream, entry)| StreamReport { stream, ..entry })
                 .collect(),
             retry_count: statistics.num_alloc_retries,
-            driver_calls: now.driver_calls,
+            driver_calls: statistics.driver_calls(),
             ..MemoryReport::default()
         }
     }
@@ -145,7 +146,7 @@ impl MemoryReport {
         budget_bytes: Option<u64>,
         budget: &Budget,
     ) {
-        let now = MemoryNow::of(statistics, 0);
+        let now = Observation::of(statistics, 0);
         let mut owners = owners(statistics);
         if pinned_bytes > 0 {
             owners.push(OwnerBytes {
@@ -162,10 +163,33 @@ impl MemoryReport {
             budget_bytes,
             allocated_bytes: now.allocated_bytes + pinned_bytes,
             reserved_bytes,
-            reserved_peak_bytes: now.reserved_peak_bytes + pinned_bytes,
+            reserved_peak_bytes: statistics.held_peak_bytes() + pinned_bytes,
             promised_bytes: budget.device().reserved,
             owners,
         });
+    }
+
+    /// Adds how far the streams are.
+    pub(crate) fn add_progress(&mut self, progress: &BTreeMap<Ticket, StreamProgress>) {
+        for (&ticket, progress) in progress {
+            let place = self.streams.partition_point(|known| known.stream < ticket);
+            if self
+                .streams
+                .get(place)
+                .is_none_or(|known| known.stream != ticket)
+            {
+                let stream = StreamReport {
+                    stream: ticket,
+                    ..StreamReport::default()
+                };
+                self.streams.insert(place, stream);
+            }
+            let stream = &mut self.streams[place];
+            stream.chunks = progress.chunks;
+            stream.audio_seconds = progress.audio_seconds;
+            stream.rtf = progress.rtf;
+            stream.age_seconds = progress.admitted.elapsed().as_secs_f64();
+        }
     }
 
     /// Adds the actions and the timeline.
@@ -205,15 +229,23 @@ pub struct OwnerBytes {
     pub peak_bytes: u64,
 }
 
-/// What one stream holds.
+/// A stream under way: what it holds, and how far it is.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct StreamBytes {
+pub struct StreamReport {
     /// The stream's number, counted from the engine's start.
     pub stream: u64,
     /// Bytes in use.
     pub bytes: u64,
     /// Its worst case, reserved at admission.
     pub promised_bytes: u64,
+    /// Chunks delivered so far.
+    pub chunks: u64,
+    /// Seconds of speech delivered so far.
+    pub audio_seconds: f64,
+    /// Seconds of work per second of speech.
+    pub rtf: f64,
+    /// Seconds since it was admitted.
+    pub age_seconds: f64,
 }
 
 /// Count of an action by reason.

@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use std::ops::Deref;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 /// Most warnings kept per stream.
 const WARNINGS_MAX: usize = 200;
@@ -81,6 +82,8 @@ struct DeliveryState {
     cancelled: bool,
     /// Whether the stream was admitted.
     admitted: bool,
+    /// Since when its reader has waited, if that is before the call.
+    asked: Option<Instant>,
     /// Waker of the task that waits for admission or for a chunk.
     waker: Option<Waker>,
     warnings: Vec<Warning>,
@@ -131,6 +134,10 @@ impl Delivery {
         let mut state = self.state();
         state.admitted = true;
         state.wake();
+    }
+
+    pub fn asked(&self) -> Option<Instant> {
+        self.state().asked
     }
 
     /// Ready once the stream was admitted or has ended.
@@ -242,9 +249,16 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream's number, as in [`StreamBytes::stream`](crate::StreamBytes).
+    /// The stream's number, as in [`StreamReport::stream`](crate::StreamReport).
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Measures [`ChunkMetrics`] and the engine's latencies from an earlier moment than the call: for
+    /// a program that was asked to speak, and first loaded the model or prepared the voice. Has to
+    /// be called before the first chunk.
+    pub fn asked_at(&self, asked: Instant) {
+        self.delivery.state().asked = Some(asked);
     }
 
     /// Options given to the stream that have no effect with its model, device, voice and other
@@ -312,6 +326,36 @@ impl Drop for Stream {
         self.delivery.cancel();
         self.handle.shared.withdraw(self.id);
     }
+}
+
+/// Reads streams to their ends, one chunk of each in turn. Returns the samples of each, and its
+/// error if it could not begin or ended early.
+pub fn read_in_turn(
+    streams: impl IntoIterator<Item = Result<Stream, Error>>,
+) -> Vec<(Vec<f32>, Result<(), Error>)> {
+    let mut heard = Vec::new();
+    let mut open = Vec::new();
+    for stream in streams {
+        let (stream, ending) = match stream {
+            Ok(stream) => (Some(stream), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        heard.push((Vec::new(), ending));
+        open.push(stream);
+    }
+    while open.iter().any(Option::is_some) {
+        for (stream, (samples, ending)) in open.iter_mut().zip(&mut heard) {
+            match stream.as_mut().and_then(Iterator::next) {
+                Some(Ok(chunk)) => samples.extend(chunk.samples),
+                Some(Err(error)) => {
+                    *ending = Err(error);
+                    *stream = None;
+                }
+                None => *stream = None,
+            }
+        }
+    }
+    heard
 }
 
 /// Ends a stream from another thread. The iterator ends at once; the worker finishes its current

@@ -59,14 +59,14 @@ pub(crate) struct VoiceInner {
     prefixes: Mutex<Vec<(f32, Arc<Prefix>)>>,
     /// Its share of the budget, unless it is part of the plan.
     _place: Option<VoicePlace>,
-    home: Home,
+    returns: ReturnsMemory,
 }
 
-/// The memory of the voice's engine. It must be the last field: when it is dropped, the voice's
-/// memory is free already and returns to the driver at once, even if other streams are running.
-struct Home(Weak<Holdings>);
+/// Returns the voice's memory to the driver of its engine at once, even if other streams are
+/// running. It must be the last field: when it is dropped, the voice's memory is free already.
+struct ReturnsMemory(Weak<Holdings>);
 
-impl Drop for Home {
+impl Drop for ReturnsMemory {
     fn drop(&mut self) {
         if let Some(holdings) = self.0.upgrade() {
             drop(holdings.open());
@@ -122,13 +122,13 @@ impl VoiceParts {
         )
     }
 
-    /// Places the voice in `memory`, whose driver must be open. `home` is the memory's engine, if
+    /// Places the voice in `memory`, whose driver must be open. `holdings` are its engine's, if
     /// it has one.
     pub fn keep(
         self,
         memory: &Memory,
         place: Option<VoicePlace>,
-        home: Weak<Holdings>,
+        holdings: Weak<Holdings>,
     ) -> Result<Voice, OutOfMemory> {
         let prepared = self.prepared;
         let parts: [&[f32]; 3] = [
@@ -154,7 +154,7 @@ impl VoiceParts {
                 may_be_kept: self.may_be_kept,
                 prefixes: Mutex::default(),
                 _place: place,
-                home: Home(home),
+                returns: ReturnsMemory(holdings),
             }),
         })
     }
@@ -247,7 +247,7 @@ impl Voice {
     /// Whether the voice belongs to the engine of `holdings`; it can be used with that engine's
     /// ledger and weights only.
     pub(crate) fn is_at(&self, holdings: &Arc<Holdings>) -> bool {
-        self.inner.home.0.as_ptr() == Arc::as_ptr(holdings)
+        self.inner.returns.0.as_ptr() == Arc::as_ptr(holdings)
     }
 
     /// Saves the voice to a file for [`VoiceSource::Prepared`].
@@ -315,13 +315,16 @@ mod tests {
         let bytes = parts.bytes();
         let voice = {
             let _open = holdings.open();
-            let home = Arc::downgrade(&holdings);
-            parts.keep(holdings.memory(), None, home).unwrap()
+            let engine = Arc::downgrade(&holdings);
+            parts.keep(holdings.memory(), None, engine).unwrap()
         };
         assert_eq!(holdings.look().1.reserved_bytes, bytes);
         drop(voice);
         assert_eq!(holdings.look().1.reserved_bytes, 0);
-        assert!(holdings.memory().is_sealed());
+        let refused = holdings
+            .memory()
+            .reserve_exact(4096, Owner::new(Region::Voice, "test"));
+        assert!(refused.is_err(), "the driver is sealed again");
     }
 
     #[test]

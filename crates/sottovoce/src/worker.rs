@@ -383,8 +383,7 @@ impl Worker {
                 };
                 let live = &mut self.live[index];
                 live.actions.extend(done);
-                let (_, memory) = self.shared.holdings().look();
-                let first_audio = live.count(&samples, memory);
+                let first_audio = live.count(&samples, self.shared.holdings());
                 let seconds = samples.len() as f64 / f64::from(SAMPLE_RATE);
                 let words = live.words.take(live.samples, last);
                 live.job.delivery.send(Chunk {
@@ -396,12 +395,12 @@ impl Worker {
                 metrics.chunks += 1;
                 metrics.audio_seconds += seconds;
                 metrics.chunk_latency.record(started.elapsed());
+                let live = &self.live[index];
                 if first_audio {
-                    metrics
-                        .first_audio
-                        .record(self.live[index].job.started.elapsed());
+                    metrics.first_audio.record(live.job.asked().elapsed());
                 }
                 drop(metrics);
+                self.shared.advance(live.job.ticket, &live.metrics);
                 if last {
                     let live = self.live.remove(index);
                     self.end(live, End::Finished);

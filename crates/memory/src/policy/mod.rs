@@ -28,6 +28,7 @@ pub use ladder::{RUNGS, rung};
 pub use profile::{MemoryProfile, ProfileSettings, UnknownProfile};
 
 use crate::out_of_memory::OutOfMemoryKind;
+use crate::stats::MemoryStatistics;
 use serde::Serialize;
 
 /// An event that may release memory.
@@ -53,11 +54,9 @@ pub enum PolicyEvent {
         /// Number of earlier decisions about this allocation.
         attempt: usize,
     },
-    /// Memory is requested back now, regardless of the thresholds.
-    Asked,
 }
 
-/// The figures that a decision depends on.
+/// Memory in use and reserved at one moment: the figures that a decision depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
     /// Bytes of blocks in use.
@@ -67,6 +66,16 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// The figures of a ledger. `spare_bytes` are bytes that a page pool caches without using them
+    /// ([`PagePool::spare_bytes`](crate::pages::PagePool::spare_bytes)): they count as cached.
+    pub fn of(statistics: &MemoryStatistics, spare_bytes: u64) -> Observation {
+        let allocated = statistics.allocated_bytes.all.current + statistics.exact_bytes.current;
+        Observation {
+            allocated_bytes: allocated.saturating_sub(spare_bytes),
+            reserved_bytes: statistics.held_bytes(),
+        }
+    }
+
     /// (reserved − allocated) ÷ reserved.
     pub fn fragmentation(&self) -> f64 {
         match self.reserved_bytes {
@@ -139,20 +148,25 @@ impl Action {
     }
 }
 
-/// The actions, as implemented by the owner of the memory. Each returns the bytes released, or 0.
+/// The actions, as implemented by the owner of the memory. Each returns the bytes released, or 0;
+/// an owner of a pool alone has nothing else to release.
 pub trait Reclaim {
     /// Releases the caches of the pool and of the pages: [`crate::Memory::trim`],
     /// [`crate::pages::PagePool::trim`].
     fn trim_pool(&mut self) -> u64;
 
     /// Drops what can be rebuilt.
-    fn run_reclaim_hooks(&mut self) -> u64;
+    fn run_reclaim_hooks(&mut self) -> u64 {
+        0
+    }
 
     /// Shrinks the workspace as far as the runs under way allow: to fewer streams or shorter texts.
-    fn shrink_workspace(&mut self) -> u64;
+    fn shrink_workspace(&mut self) -> u64 {
+        0
+    }
 
     /// Admits no further stream before one has ended.
-    fn hold_admissions(&mut self);
+    fn hold_admissions(&mut self) {}
 }
 
 /// Actions, and their reason.
@@ -169,6 +183,14 @@ impl Decision {
         Decision {
             actions: Vec::new(),
             reason: Reason::None,
+        }
+    }
+
+    /// Somebody asks for kept memory back now, whatever the thresholds say.
+    pub fn forced() -> Decision {
+        Decision {
+            actions: vec![Action::TrimPool],
+            reason: Reason::Forced,
         }
     }
 
@@ -254,7 +276,6 @@ impl Policy {
                     None => Decision::nothing(),
                 };
             }
-            PolicyEvent::Asked => Reason::Forced,
             _ => self.reason(event, books),
         };
         if reason == Reason::None {
@@ -263,7 +284,6 @@ impl Policy {
         self.chunks_since_clear = 0;
         self.kept_at_release = Some(kept);
         let collects = match reason {
-            Reason::Forced => true,
             Reason::Fragmentation => false,
             _ => self.settings.collect,
         };
@@ -410,7 +430,9 @@ mod tests {
             }
         }
         assert_eq!(clears, [5, 15, 35], "the time between doubles");
-        policy.decide(PolicyEvent::Asked, books);
+        let release = (1..=80)
+            .find(|_| policy.decide(PolicyEvent::ChunkDone, books).reason == Reason::Cadence);
+        assert_eq!(release, Some(40));
         policy.learn(1);
         let reasons: Vec<_> = (0..5)
             .map(|_| policy.decide(PolicyEvent::ChunkDone, books).reason)
@@ -515,7 +537,7 @@ mod tests {
         }
         let mut policy = Policy::new(MemoryProfile::None.settings(None));
         let mut holder = Holder(Vec::new());
-        let mut decisions = vec![policy.decide(PolicyEvent::Asked, books(1, 0))];
+        let mut decisions = vec![Decision::forced()];
         decisions.extend((0..RUNGS.len()).map(|attempt| {
             let kind = OutOfMemoryKind::NotNow;
             policy.decide(PolicyEvent::OutOfMemory { kind, attempt }, books(1, 0))
@@ -526,14 +548,11 @@ mod tests {
                 log.record(microseconds as u64, done);
             }
         }
-        assert_eq!(
-            holder.0,
-            ["hooks", "trim", "trim", "hooks", "shrink", "hold"]
-        );
+        assert_eq!(holder.0, ["trim", "trim", "hooks", "shrink", "hold"]);
         assert_eq!(log.count(Action::TrimPool, Reason::Forced), 1);
         assert_eq!(log.count(Action::TrimPool, Reason::OutOfMemory), 1);
         let latest: Vec<_> = log.latest().map(|(_, done)| done.freed_bytes).collect();
-        assert_eq!(latest, [7, 5, 3, 0], "the latest four of six");
+        assert_eq!(latest, [7, 5, 3, 0], "the latest four of five");
         assert_eq!(log.counts().len(), 6);
     }
 }

@@ -3,7 +3,7 @@
 use super::MemoryStatistics;
 use super::timeline::{Sample, Timeline};
 use crate::owner::Region;
-use crate::policy::{Action, ActionLog, Done};
+use crate::policy::{Action, ActionLog, Done, Observation};
 use serde::Serialize;
 
 const MEGABYTE: f64 = 1_048_576.0;
@@ -74,15 +74,13 @@ impl MetricsRecorder {
         self.monitoring = monitoring;
     }
 
-    /// Samples the ledger at a time of the caller's clock. `spare_bytes` are bytes that a page pool
-    /// caches without using them ([`PagePool::spare_bytes`](crate::pages::PagePool::spare_bytes)).
-    pub fn observe(&mut self, statistics: &MemoryStatistics, spare_bytes: u64, microseconds: u64) {
+    /// Samples the ledger, and the observation made of it, at a time of the caller's clock.
+    pub fn observe(&mut self, statistics: &MemoryStatistics, now: Observation, microseconds: u64) {
         let exact = statistics.exact_bytes;
         let sample = Sample {
             microseconds,
-            allocated_bytes: (statistics.allocated_bytes.all.current + exact.current)
-                .saturating_sub(spare_bytes),
-            reserved_bytes: statistics.held_bytes(),
+            allocated_bytes: now.allocated_bytes,
+            reserved_bytes: now.reserved_bytes,
             region_bytes: Region::ALL.map(|region| {
                 let usage = statistics.regions.get(&region);
                 usage.map_or(0, |usage| usage.live_bytes)
@@ -113,10 +111,10 @@ impl MetricsRecorder {
     pub fn chunk_done(
         &mut self,
         statistics: &MemoryStatistics,
-        spare_bytes: u64,
+        now: Observation,
         microseconds: u64,
     ) {
-        self.observe(statistics, spare_bytes, microseconds);
+        self.observe(statistics, now, microseconds);
         self.chunk_count += 1;
         self.chunk_bytes_sum += u128::from(self.latest.allocated_bytes);
     }
@@ -166,11 +164,18 @@ mod tests {
         let memory = Memory::host(64 << 20);
         let owner = Owner::new(Region::Workspace, "test");
         let mut recorder = MetricsRecorder::default();
+        let look = || {
+            let statistics = memory.statistics();
+            let now = Observation::of(&statistics, 0);
+            (statistics, now)
+        };
         let large = memory.allocate(20 << 20, owner).unwrap();
-        recorder.chunk_done(&memory.statistics(), 0, 1);
+        let (statistics, now) = look();
+        recorder.chunk_done(&statistics, now, 1);
         drop(large);
         let _small = memory.allocate(10 << 20, owner).unwrap();
-        recorder.chunk_done(&memory.statistics(), 0, 2);
+        let (statistics, now) = look();
+        recorder.chunk_done(&statistics, now, 2);
         for action in [
             Action::TrimPool,
             Action::RunReclaimHooks,
@@ -186,7 +191,8 @@ mod tests {
             );
         }
         assert!(memory.allocate(1 << 40, owner).is_err());
-        recorder.observe(&memory.statistics(), 0, 3);
+        let (statistics, now) = look();
+        recorder.observe(&statistics, now, 3);
         let metrics = recorder.metrics();
         assert_eq!(
             metrics,
@@ -205,7 +211,7 @@ mod tests {
         let last = recorder.timeline().samples().last().unwrap();
         assert_eq!(last.region_bytes, [0, 0, 10 << 20, 0, 0, 0]);
         recorder.set_monitoring(false);
-        recorder.observe(&memory.statistics(), 0, 4);
+        recorder.observe(&statistics, now, 4);
         assert_eq!(recorder.timeline().samples().count(), 0);
     }
 }

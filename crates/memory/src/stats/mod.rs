@@ -167,4 +167,18 @@ impl MemoryStatistics {
     pub fn held_bytes(&self) -> u64 {
         self.reserved_bytes.all.current + self.exact_bytes.current
     }
+
+    /// The pool's and the directly reserved bytes' peaks, together: at least the most bytes ever
+    /// held.
+    pub fn held_peak_bytes(&self) -> u64 {
+        self.reserved_bytes.all.peak + self.exact_bytes.peak
+    }
+
+    /// Calls of the driver that allocated or freed.
+    pub fn driver_calls(&self) -> u64 {
+        self.num_device_alloc
+            + self.num_device_free
+            + self.exact_blocks.allocated
+            + self.exact_blocks.freed
+    }
 }

@@ -1,6 +1,7 @@
 //! Memory over time: a ring buffer of samples.
 
 use crate::owner::Region;
+use crate::policy::Observation;
 use serde::Serialize;
 
 /// One sample of the statistics.
@@ -19,10 +20,11 @@ pub struct Sample {
 impl Sample {
     /// (reserved − allocated) ÷ reserved.
     pub fn fragmentation(&self) -> f64 {
-        match self.reserved_bytes {
-            0 => 0.0,
-            reserved => reserved.saturating_sub(self.allocated_bytes) as f64 / reserved as f64,
-        }
+        let now = Observation {
+            allocated_bytes: self.allocated_bytes,
+            reserved_bytes: self.reserved_bytes,
+        };
+        now.fragmentation()
     }
 }
 

@@ -168,8 +168,8 @@ class MemoryReport:
     """Calls to the system or the driver for memory."""
     owners: tuple[dict[str, Any], ...] = ()
     """Bytes in use by region and tag, largest first."""
-    streams: tuple[dict[str, int], ...] = ()
-    """What each stream has and was promised."""
+    streams: tuple[dict[str, Any], ...] = ()
+    """What each stream has and was promised, and how far it is."""
     actions: tuple[dict[str, Any], ...] = ()
     """What was done for memory's sake, and how often."""
     clears: tuple[dict[str, Any], ...] = ()
@@ -209,7 +209,8 @@ class EngineMetrics:
     out_of_memory: int
     """Times that memory ran short."""
     first_audio: dict[str, Any] = field(repr=False)
-    """Seconds from call to first sound: counts in buckets that double from 1 ms, and their sum."""
+    """Seconds from call to first sound: ``buckets`` counts up to each of ``bounds`` and one above all,
+    and ``sum_seconds``."""
     uninterrupted: dict[str, Any] = field(repr=False)
     """Seconds from call to playback without a gap, likewise."""
     chunk_latency: dict[str, Any] = field(repr=False)

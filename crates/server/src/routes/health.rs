@@ -1,7 +1,7 @@
 //! Liveness, readiness, and metrics for Prometheus.
 
 use crate::app::App;
-use crate::measures::MEDIA_TYPE;
+use crate::metrics::MEDIA_TYPE;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};

@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::bodies::JsonBody;
 use crate::error::{ErrorBody, ServerError};
 use crate::fields::{ChosenOption, Fields, FromFields, set_all};
-use crate::measures::LatencySummary;
+use crate::metrics::LatencySummary;
 use crate::option_schema;
 use crate::process::ProcessMemory;
 use crate::speaking::LiveStream;
@@ -53,7 +53,7 @@ pub(crate) struct Memory {
     queue_length: usize,
     /// Each stream under way.
     streams: Vec<LiveStream>,
-    /// Time to first audio of the latest streams.
+    /// Time to first audio of the streams so far.
     first_audio: LatencySummary,
 }
 
@@ -103,8 +103,10 @@ pub(crate) async fn report(State(app): State<Arc<App>>) -> Json<Memory> {
     let options = app.host.change_options(|_| {});
     let (loads, unloads) = app.host.load_counts();
     let engine = loaded.as_ref().map(|loaded| loaded.engine.memory_report());
-    let held = engine.as_ref().map(|report| report.streams.as_slice());
-    let streams = app.streams.list(held.unwrap_or_default());
+    let streams = match (&loaded, &engine) {
+        (Some(loaded), Some(report)) => app.labels.list(loaded.number, &report.streams),
+        _ => Vec::new(),
+    };
     let count =
         |look: fn(&Engine) -> usize| loaded.as_ref().map_or(0, |loaded| look(&loaded.engine));
     let engine_bytes = engine.as_ref().map_or(0, |report| report.reserved_bytes);
@@ -125,7 +127,7 @@ pub(crate) async fn report(State(app): State<Arc<App>>) -> Json<Memory> {
         streams_live: count(Engine::streams_live),
         queue_length: count(Engine::streams_waiting),
         streams,
-        first_audio: app.measures.latency(),
+        first_audio: app.metrics.latency(loaded.as_deref()),
     })
 }
 

@@ -124,7 +124,6 @@ impl Engine {
             plan.grow_device(own_bytes, budget_bytes)?;
         }
         let holdings = Arc::new(Holdings::new(memory, host, pipeline.pages().clone()));
-        let recorder = Arc::new(Mutex::new(MetricsRecorder::default()));
         let default_voice = {
             let _open = holdings.open();
             default_voice(&model)?
@@ -151,7 +150,7 @@ impl Engine {
         };
         let shared = Arc::new(Shared {
             holdings,
-            recorder,
+            recorder: Mutex::new(MetricsRecorder::default()),
             started,
             budget_bytes,
             host_budget_bytes,
@@ -172,18 +171,12 @@ impl Engine {
             requests: Mutex::new(requests),
             changed: Condvar::new(),
             metrics: Mutex::default(),
+            progress: Mutex::default(),
         });
         let monitoring = shared.requests().options.enable_monitoring;
         shared.set_monitoring(monitoring);
         let (profile, cache_interval) = shared.profile();
-        let manager = StreamingMemoryManager::new(
-            shared.holdings.clone(),
-            shared.recorder.clone(),
-            started,
-            budget_bytes,
-            profile,
-            cache_interval,
-        );
+        let manager = StreamingMemoryManager::new(budget_bytes, profile, cache_interval);
         let worker = Worker::new(shared.clone(), pipeline, watermark, manager);
         let worker = std::thread::Builder::new()
             .name("sottovoce-worker".into())

@@ -8,6 +8,7 @@ use crate::holdings::Holdings;
 use crate::listener::Grant;
 use crate::metrics::{EngineMetrics, MemoryPlan};
 use crate::options::{Capabilities, EngineOptions, Profile};
+use crate::stream::ChunkMetrics;
 use crate::text_filter::TextFilter;
 use crate::voice::Voice;
 use crate::worker::Job;
@@ -15,16 +16,17 @@ use sottovoce_chatterbox::voice::NetworkPlan;
 use sottovoce_chatterbox::weights::WeightSource;
 use sottovoce_memory::OutOfMemory;
 use sottovoce_memory::budget::Reservation;
+use sottovoce_memory::policy::{Decision, Done, Reclaim};
 use sottovoce_memory::stats::MetricsRecorder;
 use sottovoce_tensor::DeviceError;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// State shared by callers and the worker.
 pub(crate) struct Shared {
     pub(super) holdings: Arc<Holdings>,
-    pub(super) recorder: Arc<Mutex<MetricsRecorder>>,
+    pub(super) recorder: Mutex<MetricsRecorder>,
     /// Origin of its times.
     pub(super) started: Instant,
     pub(super) budget_bytes: Option<u64>,
@@ -50,6 +52,17 @@ pub(crate) struct Shared {
     pub(super) requests: Mutex<Requests>,
     pub(super) changed: Condvar,
     pub(super) metrics: Mutex<EngineMetrics>,
+    /// How far each admitted stream is.
+    pub(super) progress: Mutex<BTreeMap<Ticket, StreamProgress>>,
+}
+
+/// How far a stream is.
+#[derive(Clone, Copy)]
+pub(crate) struct StreamProgress {
+    pub admitted: Instant,
+    pub chunks: u64,
+    pub audio_seconds: f64,
+    pub rtf: f64,
 }
 
 /// Requests on their way to the worker.
@@ -76,6 +89,30 @@ impl Shared {
 
     pub fn metrics(&self) -> MutexGuard<'_, EngineMetrics> {
         self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn progress(&self) -> MutexGuard<'_, BTreeMap<Ticket, StreamProgress>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A stream was admitted.
+    pub fn begins(&self, ticket: Ticket) {
+        let progress = StreamProgress {
+            admitted: Instant::now(),
+            chunks: 0,
+            audio_seconds: 0.0,
+            rtf: 0.0,
+        };
+        self.progress().insert(ticket, progress);
+    }
+
+    /// A stream has delivered a chunk.
+    pub fn advance(&self, ticket: Ticket, metrics: &ChunkMetrics) {
+        if let Some(progress) = self.progress().get_mut(&ticket) {
+            progress.chunks = metrics.chunk_count;
+            progress.audio_seconds = metrics.total_audio_duration;
+            progress.rtf = metrics.rtf;
+        }
     }
 
     pub fn closing(&self) -> bool {
@@ -186,6 +223,7 @@ impl Shared {
 
     /// Frees a request's place.
     pub fn left(&self, ticket: Ticket, stay: Duration) {
+        self.progress().remove(&ticket);
         let mut requests = self.requests();
         requests.admission.leave(ticket, stay);
         requests.admission.hold(false);
@@ -215,6 +253,27 @@ impl Shared {
     pub(super) fn recorder(&self) -> MutexGuard<'_, MetricsRecorder> {
         // Counters stay valid even if a thread panicked while it held the lock.
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records something of the memory at the present time, and publishes its metrics.
+    pub fn record(&self, add: impl FnOnce(&mut MetricsRecorder, u64)) {
+        let microseconds = self.started.elapsed().as_micros() as u64;
+        let mut recorder = self.recorder();
+        add(&mut recorder, microseconds);
+        let memory = recorder.metrics();
+        drop(recorder);
+        self.metrics().memory = memory;
+    }
+
+    /// Carries out a decision about memory, and records what was done.
+    pub fn carry_out(&self, decision: &Decision, reclaim: &mut dyn Reclaim) -> Vec<Done> {
+        let done = decision.carry_out(reclaim);
+        self.record(|recorder, microseconds| {
+            for done in &done {
+                recorder.acted(microseconds, *done);
+            }
+        });
+        done
     }
 
     /// Wakes the worker.

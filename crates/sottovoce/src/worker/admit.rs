@@ -48,6 +48,7 @@ impl Worker {
                     let warnings = utterance.take_warnings();
                     job.delivery.warn(&warnings);
                     job.delivery.admit();
+                    self.shared.begins(job.ticket);
                     let mut live = Live::new(job, promise, utterance, self.turn);
                     live.warnings = warnings;
                     self.live.push(live);

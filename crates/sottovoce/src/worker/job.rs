@@ -21,6 +21,13 @@ pub(crate) struct Job {
     pub started: Instant,
 }
 
+impl Job {
+    /// The moment from which its reader has waited.
+    pub fn asked(&self) -> Instant {
+        self.delivery.asked().unwrap_or(self.started)
+    }
+}
+
 /// The speech tokens of a voice change.
 pub(crate) struct ChangeTokens {
     pub receiver: TokenReceiver,

@@ -4,7 +4,7 @@ use super::Job;
 use crate::admission::Promise;
 use crate::chunking::Pass;
 use crate::error::Error;
-use crate::metrics::MemoryNow;
+use crate::holdings::Holdings;
 use crate::options::SAMPLE_RATE;
 use crate::pipeline::{Pipeline, Utterance};
 use crate::post_process::PostProcess;
@@ -158,8 +158,9 @@ impl Live {
     }
 
     /// Updates the metrics; returns whether this was the first sound.
-    pub fn count(&mut self, samples: &[f32], memory: MemoryNow) -> bool {
-        let elapsed = self.job.started.elapsed().as_secs_f64();
+    pub fn count(&mut self, samples: &[f32], holdings: &Holdings) -> bool {
+        let (statistics, memory) = holdings.look();
+        let elapsed = self.job.asked().elapsed().as_secs_f64();
         let metrics = &mut self.metrics;
         metrics.actions = std::mem::take(&mut self.actions);
         metrics.warnings = std::mem::take(&mut self.warnings);
@@ -175,10 +176,11 @@ impl Live {
         metrics.total_generation_time = elapsed;
         self.samples += samples.len() as u64;
         metrics.total_audio_duration = self.samples as f64 / f64::from(SAMPLE_RATE);
-        metrics.rtf = elapsed / metrics.total_audio_duration.max(f64::MIN_POSITIVE);
+        let worked = self.job.started.elapsed().as_secs_f64();
+        metrics.rtf = worked / metrics.total_audio_duration.max(f64::MIN_POSITIVE);
         metrics.memory_allocated = memory.allocated_bytes;
         metrics.memory_reserved = memory.reserved_bytes;
-        metrics.memory_reserved_peak = memory.reserved_peak_bytes;
+        metrics.memory_reserved_peak = statistics.held_peak_bytes();
         metrics.fragmentation = memory.fragmentation();
         metrics.chunk_count == 1
     }

@@ -1,9 +1,9 @@
 //! Refusals of the device, and a lost device: streams end with their error after their unchanged
 //! beginning, nothing hangs or leaks, and the engine can be loaded again.
 
-use crate::scene::{Heard, act, expected, listen, long_stream, options, source, stream};
+use crate::scene::{Heard, act, expected, long_stream, options, source, stream};
 use cuda_stand_in::client::{StandIn, within_patience};
-use sottovoce::{Engine, Error, VoiceSource};
+use sottovoce::{Engine, Error, VoiceSource, read_in_turn};
 
 const MEMORY: &str = "memory=1073741824";
 
@@ -128,7 +128,9 @@ fn a_card_that_falls_off_in_mid_sentence_ends_streams_after_their_finished_sound
     within_patience("a card that falls off", || {
         let engine = Engine::load(source(), options(device)).unwrap();
         let voice = engine.voice(VoiceSource::Default).unwrap();
-        let whole = listen(vec![long_stream(&engine, &voice, 0)]).remove(0).0;
+        let whole = read_in_turn(vec![long_stream(&engine, &voice, 0)])
+            .remove(0)
+            .0;
         let before = engine.metrics().chunks;
         assert!(before > 2, "{before} chunks");
         let mut first = long_stream(&engine, &voice, 0).unwrap();
@@ -143,7 +145,7 @@ fn a_card_that_falls_off_in_mid_sentence_ends_streams_after_their_finished_sound
         let finished = first.next().unwrap().unwrap().samples;
         assert!(!finished.is_empty(), "what was finished is delivered");
         samples.extend(finished);
-        let heard = listen(vec![Ok(first), second, third]);
+        let heard = read_in_turn(vec![Ok(first), second, third]);
         for (more, ending) in &heard {
             let error = ending.as_ref().expect_err("it cannot end well");
             assert!(matches!(error, Error::Device(_)), "{error}");
@@ -172,7 +174,7 @@ fn memory_that_another_process_takes_costs_one_stream_an_error_and_the_next_one_
     within_patience("taken memory", || {
         let engine = Engine::load(source(), options(device)).unwrap();
         let voice = engine.voice(VoiceSource::Default).unwrap();
-        let speak = |seed| listen(vec![stream(&engine, &voice, seed)]).remove(0);
+        let speak = |seed| read_in_turn(vec![stream(&engine, &voice, seed)]).remove(0);
         let mut under_way = stream(&engine, &voice, 0).unwrap();
         let mut samples = under_way.next().unwrap().unwrap().samples;
         let take = || {
@@ -180,7 +182,7 @@ fn memory_that_another_process_takes_costs_one_stream_an_error_and_the_next_one_
             device.set(&format!("taken={free}"));
         };
         take();
-        let (more, ending) = listen(vec![Ok(under_way)]).remove(0);
+        let (more, ending) = read_in_turn(vec![Ok(under_way)]).remove(0);
         ending.expect("it has all that it was promised");
         samples.extend(more);
         assert!(samples == spoken[0]);

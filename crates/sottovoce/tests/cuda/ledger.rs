@@ -1,8 +1,8 @@
 //! The engine's device ledger equals the device's own count.
 
-use crate::scene::{listen, options, source, stream};
+use crate::scene::{options, source, stream};
 use cuda_stand_in::client::{self, StandIn};
-use sottovoce::{Engine, EngineOptions, Source, Voice, VoiceSource};
+use sottovoce::{Engine, EngineOptions, Source, Voice, VoiceSource, read_in_turn};
 use std::path::Path;
 
 /// Compares the ledger with the device's own count.
@@ -121,7 +121,7 @@ fn a_budget_full_to_the_last_byte_holds_every_number_of_streams() {
     let voice = engine.voice(VoiceSource::Default).unwrap();
     for count in [3, 1, 2] {
         let streams = (0..count).map(|seed| stream(&engine, &voice, seed));
-        for (samples, ending) in listen(streams.collect()) {
+        for (samples, ending) in read_in_turn(streams.collect()) {
             ending.unwrap();
             assert!(!samples.is_empty());
         }

@@ -3,7 +3,7 @@
 use cuda_stand_in::client::StandIn;
 use sottovoce::{
     DeviceChoice, Engine, EngineOptions, Error, ModelConfig, PrecisionChoice, Source, Stream,
-    StreamOptions, Voice, VoiceSource,
+    StreamOptions, Voice, VoiceSource, read_in_turn,
 };
 
 /// Speech tokens of a short stream, and of one with several chunks.
@@ -69,34 +69,6 @@ fn stream_of(engine: &Engine, voice: &Voice, seed: u64, tokens: usize) -> Result
 /// Samples of one stream, and how it ended.
 pub type Heard = (Vec<f32>, Result<(), Error>);
 
-/// Reads streams to their ends, one chunk of each in turn.
-pub fn listen(streams: Vec<Result<Stream, Error>>) -> Vec<Heard> {
-    let mut heard: Vec<Heard> = streams.iter().map(|_| (Vec::new(), Ok(()))).collect();
-    let mut open: Vec<Option<Stream>> = Vec::new();
-    for (stream, (_, ending)) in streams.into_iter().zip(&mut heard) {
-        match stream {
-            Ok(stream) => open.push(Some(stream)),
-            Err(error) => {
-                *ending = Err(error);
-                open.push(None);
-            }
-        }
-    }
-    while open.iter().any(Option::is_some) {
-        for (stream, (samples, ending)) in open.iter_mut().zip(&mut heard) {
-            match stream.as_mut().and_then(Iterator::next) {
-                Some(Ok(chunk)) => samples.extend(chunk.samples),
-                Some(Err(error)) => {
-                    *ending = Err(error);
-                    *stream = None;
-                }
-                None => *stream = None,
-            }
-        }
-    }
-    heard
-}
-
 /// Loads the engine and speaks two streams at once.
 ///
 /// # Errors
@@ -105,7 +77,7 @@ pub fn act(device: StandIn) -> Result<Vec<Heard>, Error> {
     let engine = Engine::load(source(), options(device))?;
     let voice = engine.voice(VoiceSource::Default)?;
     let streams = (0..2).map(|seed| stream(&engine, &voice, seed)).collect();
-    Ok(listen(streams))
+    Ok(read_in_turn(streams))
 }
 
 /// Result of `act` without faults.

@@ -1,8 +1,8 @@
 //! Streams whose chunks are due at about the same time: one pass of the flow renders them.
 
-use crate::scene::{listen, long_stream, options, source};
+use crate::scene::{long_stream, options, source};
 use cuda_stand_in::client::StandIn;
-use sottovoce::{Engine, EngineOptions, VoiceSource};
+use sottovoce::{Engine, EngineOptions, VoiceSource, read_in_turn};
 
 /// Samples of streams with these seeds that begin at once, how many chunks they had, and how many
 /// of those were rendered together.
@@ -14,7 +14,7 @@ fn speak(device: StandIn, seeds: &[u64]) -> (Vec<Vec<f32>>, u64, u64) {
     let engine = Engine::load(source(), options).unwrap();
     let voice = engine.voice(VoiceSource::Default).unwrap();
     let streams = (seeds.iter()).map(|&seed| long_stream(&engine, &voice, seed));
-    let samples = (listen(streams.collect()).into_iter())
+    let samples = (read_in_turn(streams.collect()).into_iter())
         .map(|(samples, ending)| {
             ending.unwrap();
             samples

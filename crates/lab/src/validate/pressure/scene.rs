@@ -5,8 +5,8 @@ use super::super::{ValidateOptions, stream_options};
 use super::TEXT;
 use sottovoce::device;
 use sottovoce::{
-    DeviceChoice, Engine, EngineOptions, Error, SAMPLE_RATE, Source, Stream, StreamOptions,
-    VoiceSource,
+    DeviceChoice, Engine, EngineOptions, Error, SAMPLE_RATE, Source, StreamOptions, VoiceSource,
+    read_in_turn,
 };
 use sottovoce_audio::{AudioFormat, Encoder};
 use sottovoce_memory::driver::{
@@ -243,37 +243,10 @@ impl Scene {
         };
         let one = engine.stream(TEXT, &voice, first.clone());
         let two = other.and_then(|other| engine.stream(TEXT, &other, second.clone()));
-        let mut heard = listen([one, two]);
-        heard.extend(listen([engine.stream(TEXT, &voice, third.clone())]));
+        let mut heard = read_in_turn([one, two]);
+        heard.extend(read_in_turn([engine.stream(TEXT, &voice, third.clone())]));
         Ok(heard)
     }
-}
-
-/// Reads streams to their ends, one chunk of each in turn.
-fn listen<const COUNT: usize>(streams: [Result<Stream, Error>; COUNT]) -> Vec<Heard> {
-    let mut heard = Vec::with_capacity(COUNT);
-    let mut open = Vec::with_capacity(COUNT);
-    for stream in streams {
-        let (stream, ending) = match stream {
-            Ok(stream) => (Some(stream), Ok(())),
-            Err(error) => (None, Err(error)),
-        };
-        heard.push((Vec::new(), ending));
-        open.push(stream);
-    }
-    while open.iter().any(Option::is_some) {
-        for (stream, (samples, ending)) in open.iter_mut().zip(&mut heard) {
-            match stream.as_mut().and_then(Iterator::next) {
-                Some(Ok(chunk)) => samples.extend(chunk.samples),
-                Some(Err(error)) => {
-                    *ending = Err(error);
-                    *stream = None;
-                }
-                None => *stream = None,
-            }
-        }
-    }
-    heard
 }
 
 /// A recording for a voice: a swelling buzz, for random and trained weights alike.

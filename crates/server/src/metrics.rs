@@ -1,7 +1,8 @@
 //! Metrics of requests and streams, as OpenMetrics text for Prometheus.
 //!
 //! What the engine counts is exported from its own metrics, of all loads together; only what
-//! happens before or behind the engine is counted here. Each app has its own registry, so that two servers in one process do not mix their metrics.
+//! happens before or behind the engine is counted here. Each app has its own registry, so that two
+//! servers in one process do not mix their metrics.
 
 use crate::host::Loaded;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -199,7 +200,7 @@ impl From<sottovoce::Histogram> for LatencySummary {
 
 impl ServerMetrics {
     pub(crate) fn new() -> ServerMetrics {
-        let measures = ServerMetrics {
+        let metrics = ServerMetrics {
             registry: Registry::default(),
             requests: Family::default(),
             streams: Family::default(),
@@ -207,7 +208,7 @@ impl ServerMetrics {
             work_ratio: Histogram::new(RATIOS),
             engines: Mutex::default(),
         };
-        measures.register()
+        metrics.register()
     }
 
     /// Registers names and descriptions. Counters get the suffix `_total` when they are written.

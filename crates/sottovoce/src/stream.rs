@@ -254,9 +254,9 @@ impl Stream {
         self.id
     }
 
-    /// Measures [`ChunkMetrics`] and the engine's latencies from an earlier moment than the call: for
-    /// a program that was asked to speak, and first loaded the model or prepared the voice. Has to
-    /// be called before the first chunk.
+    /// Measures [`ChunkMetrics`] and the engine's latencies from an earlier moment than the call:
+    /// for a program that was asked to speak, and first loaded the model or prepared the voice. Has
+    /// to be called before the first chunk.
     pub fn asked_at(&self, asked: Instant) {
         self.delivery.state().asked = Some(asked);
     }

@@ -175,17 +175,17 @@ impl Step {
                 Ok(())
             }
             Step::Write { to, bytes } => {
-                // SAFETY: the bytes are the step's own, and the device has shown that the target was
-                // memory when the write was asked for; if it is not any longer, the handler ends the
-                // thread.
+                // SAFETY: the bytes are the step's own, and the device has shown that the target
+                // was memory when the write was asked for; if it is not any longer, the handler
+                // ends the thread.
                 unsafe {
                     std::ptr::copy_nonoverlapping(bytes.as_ptr(), *to as *mut u8, bytes.len());
                 }
                 Ok(())
             }
             Step::Fill { to, byte, bytes } => {
-                // SAFETY: the device has shown that the target was memory when the fill was asked
-                // for; if it is not any longer, the handler ends the thread.
+                // SAFETY: the device has shown that the target was memory when the fill was
+                // asked for; if it is not any longer, the handler ends the thread.
                 unsafe { std::ptr::write_bytes(*to as *mut u8, *byte, *bytes as usize) };
                 Ok(())
             }

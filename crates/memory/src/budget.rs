@@ -119,8 +119,8 @@ impl Budget {
         }))
     }
 
-    /// Limits the reservations of a region. Existing ones stay valid even beyond the limit; new ones
-    /// have to fit. `None` leaves only the device's capacity.
+    /// Limits the reservations of a region. Existing ones stay valid even beyond the limit; new
+    /// ones have to fit. `None` leaves only the device's capacity.
     pub fn set_region_limit(&self, region: Region, limit: Option<u64>) {
         let mut books = self.books();
         match limit {

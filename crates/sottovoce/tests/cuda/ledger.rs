@@ -121,7 +121,7 @@ fn a_budget_full_to_the_last_byte_holds_every_number_of_streams() {
     let voice = engine.voice(VoiceSource::Default).unwrap();
     for count in [3, 1, 2] {
         let streams = (0..count).map(|seed| stream(&engine, &voice, seed));
-        for (samples, ending) in read_in_turn(streams.collect()) {
+        for (samples, ending) in read_in_turn(streams) {
             ending.unwrap();
             assert!(!samples.is_empty());
         }

@@ -76,7 +76,7 @@ pub type Heard = (Vec<f32>, Result<(), Error>);
 pub fn act(device: StandIn) -> Result<Vec<Heard>, Error> {
     let engine = Engine::load(source(), options(device))?;
     let voice = engine.voice(VoiceSource::Default)?;
-    let streams = (0..2).map(|seed| stream(&engine, &voice, seed)).collect();
+    let streams = (0..2).map(|seed| stream(&engine, &voice, seed));
     Ok(read_in_turn(streams))
 }
 

@@ -14,7 +14,7 @@ fn speak(device: StandIn, seeds: &[u64]) -> (Vec<Vec<f32>>, u64, u64) {
     let engine = Engine::load(source(), options).unwrap();
     let voice = engine.voice(VoiceSource::Default).unwrap();
     let streams = (seeds.iter()).map(|&seed| long_stream(&engine, &voice, seed));
-    let samples = (read_in_turn(streams.collect()).into_iter())
+    let samples = (read_in_turn(streams).into_iter())
         .map(|(samples, ending)| {
             ending.unwrap();
             samples

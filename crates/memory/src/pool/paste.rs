@@ -15,12 +15,13 @@ const OTHER_VARIABLES: [&str; 3] = [
 ];
 
 /// The options in a pasted line: the value of a variable in it, or the text without quotes around
-/// it.
+/// it. A comment sets none.
 pub fn options_of_line(line: &str) -> String {
-    let line = line.trim_start_matches('\u{feff}').trim();
+    let lines = line.trim_start_matches('\u{feff}').lines();
+    let lines: Vec<&str> = lines.filter(|line| !is_comment(line)).collect();
     // A program within JSON, as a notebook's file has it.
-    let unescaped = line.replace("\\\"", "\"");
-    let line = unescaped.as_str();
+    let unescaped = lines.join("\n").replace("\\\"", "\"");
+    let line = unescaped.trim();
     let Some((place, length)) = variable(line) else {
         if let Some(options) = quoted_options(line) {
             return options.trim().to_owned();
@@ -35,6 +36,18 @@ pub fn options_of_line(line: &str) -> String {
     // `{"value": "VALUE", "name": "NAME"}`
     let earlier = is_empty.then(|| value_of_key(before)).flatten();
     unquoted(earlier.unwrap_or(value)).to_owned()
+}
+
+/// Comments of a job's script that a scheduler reads.
+const DIRECTIVES: [&str; 6] = ["#SBATCH", "#PBS", "#BSUB", "#COBALT", "#PJM", "#$"];
+
+/// Whether a line of a batch file, a shell, YAML or an `.env` file is a comment.
+fn is_comment(line: &str) -> bool {
+    let line = line.trim_start().trim_start_matches('@').trim_start();
+    let word = line.split_whitespace().next().unwrap_or_default();
+    word.eq_ignore_ascii_case("rem")
+        || line.starts_with("::")
+        || line.starts_with('#') && !DIRECTIVES.iter().any(|mark| line.starts_with(mark))
 }
 
 /// Place and length of the first variable whose name is in a line.
@@ -439,6 +452,12 @@ mod tests {
             options_of_line("PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb : 128 , backend : native");
         assert!(PoolConfiguration::parse(&spaced).is_ok(), "{spaced}");
         assert_eq!(options_of_line("PYTORCH_CUDA_ALLOC_CONF="), "");
+        for comment in ["rem", "@REM", "::", "#", "#export X=1;"] {
+            let set = "set PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb:128";
+            assert_eq!(options_of_line(&format!("{comment} {set}")), "");
+            let lines = format!("{comment} {set}\r\n{}\r\n", set.replace("128", "64"));
+            assert_eq!(options_of_line(&lines), "max_split_size_mb:64", "{lines}");
+        }
         let other = "PYTORCH_CUDA_ALLOC_CONFIG=expandable_segments:True";
         assert_eq!(
             options_of_line(other),

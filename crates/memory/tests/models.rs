@@ -290,6 +290,7 @@ fn a_planned_place_belongs_to_one_piece_in_any_order_of_drops() {
                 offsets: vec![0; 3],
                 peak: 64,
                 lower_bound: 64,
+                proven_bytes: 64,
             };
             let owner = Owner::new(Region::Workspace, "model");
             let arenas = PlannedArena::together(&memory, &[(&lifetimes, &plan)], owner);

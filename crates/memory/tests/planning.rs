@@ -70,7 +70,7 @@ fn an_undecided_gap_is_reported_with_its_proven_bound() {
     // Far too little effort to decide anything.
     let error = fit(&challenge("A"), 1 << 20, &exact(1 << 10)).unwrap_err();
     assert!(error.smallest.is_empty());
-    assert_eq!(error.proven_bytes, error.plan.lower_bound);
+    assert_eq!(error.plan.proven_bytes, error.plan.lower_bound);
     assert!(error.plan.peak > 1 << 20);
     let message = error.to_string();
     for words in [
@@ -275,6 +275,7 @@ fn two(offsets: Vec<u64>, peak: u64) -> Result<(), PlanViolation> {
             offsets,
             peak,
             lower_bound,
+            proven_bytes: lower_bound,
         },
     )
 }

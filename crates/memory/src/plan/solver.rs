@@ -33,10 +33,22 @@ pub struct Plan {
     pub peak: u64,
     /// The largest sum of live bytes, without alignment: no plan has a lower peak.
     pub lower_bound: u64,
+    /// Proven lower bound of every plan's peak, in bytes, with alignment: the largest sum of live
+    /// bytes, or more where the search has excluded it. Between it and `peak` nothing is known; if
+    /// they are equal, no plan is better.
+    pub proven_bytes: u64,
 }
 
 /// Largest set that is searched exactly: the depth of the search is the size of the set.
 const SEARCH_COUNT_MAX: usize = 1000;
+
+/// Part of the effort that a capacity is tried with at first, and the factor from round to round.
+const FIRST_SHARE: u64 = 256;
+const SHARE_GROWTH: u64 = 4;
+/// Least effort that a capacity is tried with.
+const SEARCH_EFFORT_MIN: u64 = 1 << 20;
+/// The part of the largest live sum within which a better plan is not looked for.
+const NEAR_ENOUGH: u64 = 4096;
 
 /// Number of overfull moments that are examined for the shortest explanation.
 const MOMENTS_EXPLAINED_MAX: usize = 100;
@@ -45,13 +57,10 @@ const MOMENTS_EXPLAINED_MAX: usize = 100;
 /// equal plans.
 pub fn solve(lifetimes: &[Lifetime], options: &SolveOptions) -> Plan {
     let (set, mut plan) = CompressedSet::placed(lifetimes, options.alignment);
-    if !set.searchable() {
-        return plan;
+    if set.searchable() {
+        let mut effort = options.effort;
+        set.improve(&mut plan, 0, &mut effort);
     }
-    // The lower bound first, then bisection between the known peak and what is proven impossible.
-    let mut effort = options.effort;
-    let goal = set.goal;
-    set.improve(&mut plan, goal, goal, &mut effort);
     plan
 }
 
@@ -69,32 +78,28 @@ pub fn fit(
     if plan.peak <= capacity {
         return Ok(plan);
     }
-    let mut proven_bytes = set.goal;
     if set.goal <= capacity && set.searchable() {
         let mut effort = options.effort / 2;
-        match search::search(&set.problem(), capacity, &mut effort) {
-            Outcome::Found(offsets) => {
-                plan.peak = set.peak(&offsets);
-                plan.offsets = offsets;
-                return Ok(plan);
-            }
-            Outcome::Impossible => proven_bytes = capacity + 1,
+        let highest = capacity / set.grain * set.grain;
+        match search::search(&set.problem(), highest, &mut effort) {
+            Outcome::Found(offsets) => set.adopt(&mut plan, offsets),
+            Outcome::Impossible => plan.proven_bytes = set.above(capacity),
             Outcome::Undecided => {}
         }
         // The best plan near the capacity; it may happen to lie within it.
         effort += options.effort / 2;
-        let low = capacity + 1;
-        let middle = low.midpoint(plan.peak);
-        set.improve(&mut plan, low, middle, &mut effort);
+        set.improve(&mut plan, set.above(capacity), &mut effort);
+    }
+    if plan.peak <= capacity {
+        return Ok(plan);
     }
     Err(DoesNotFit {
         capacity,
-        smallest: if proven_bytes > capacity {
+        smallest: if plan.proven_bytes > capacity {
             set.smallest_subset(capacity, options.effort)
         } else {
             Vec::new()
         },
-        proven_bytes,
         plan,
     })
 }
@@ -107,9 +112,6 @@ pub struct DoesNotFit {
     pub capacity: u64,
     /// The best plan found, which needs more.
     pub plan: Plan,
-    /// Proven lower bound of every plan's peak, in bytes. Between it and the best plan's peak
-    /// nothing is known.
-    pub proven_bytes: u64,
     /// Indices of a minimal set of lifetimes that cannot fit together. Empty if none is known: a
     /// plan may exist that was not found.
     pub smallest: Vec<usize>,
@@ -122,7 +124,7 @@ impl DoesNotFit {
             0 => format!(
                 "no plan within {capacity} bytes was found, and its impossibility was not proven: every plan \
                  needs at least {} bytes",
-                self.proven_bytes
+                self.plan.proven_bytes
             ),
             count => format!(
                 "no plan within {capacity} bytes exists: {count} of the lifetimes alone cannot fit"
@@ -139,6 +141,9 @@ struct CompressedSet {
     profile: Vec<u64>,
     /// The largest live sum of the rounded sizes.
     goal: u64,
+    /// The greatest common divisor of the rounded sizes: so are the peaks of plans in which all
+    /// lifetimes rest on others, and no other capacities need be tried.
+    grain: u64,
 }
 
 impl CompressedSet {
@@ -150,6 +155,7 @@ impl CompressedSet {
             offsets,
             peak,
             lower_bound: lower_bound(lifetimes),
+            proven_bytes: set.goal,
         };
         (set, plan)
     }
@@ -173,35 +179,63 @@ impl CompressedSet {
         let moments = moments::compress(&mut lifetimes);
         let profile = moments::profile(&lifetimes, moments);
         let goal = profile.iter().copied().max().unwrap_or(0);
+        let sizes = lifetimes.iter().map(|lifetime| lifetime.bytes);
+        let grain = sizes.fold(0, greatest_common_divisor).max(1);
         CompressedSet {
             lifetimes,
             steps,
             moments,
             profile,
             goal,
+            grain,
         }
     }
 
-    /// Looks for a plan with a lower peak, at `capacity` first, until nothing between `low` and the
-    /// best peak is left to try or the effort is spent.
-    fn improve(&self, plan: &mut Plan, mut low: u64, mut capacity: u64, effort: &mut u64) {
-        while plan.peak > low && *effort > 0 {
-            let mut share = (*effort / 4).max(1 << 20).min(*effort);
-            *effort -= share;
-            match search::search(&self.problem(), capacity, &mut share) {
-                Outcome::Found(offsets) => {
-                    plan.peak = self.peak(&offsets);
-                    plan.offsets = offsets;
+    /// Looks for a plan with a lower peak, of at least `floor` bytes, until none is left to try or
+    /// the effort is spent.
+    ///
+    /// In rounds, each with more work for a capacity than the one before: first at the lowest
+    /// capacity that is not excluded, which most sets fit, then by bisection between it and the best
+    /// peak. What a round leaves undecided counts as too low until the next.
+    fn improve(&self, plan: &mut Plan, floor: u64, effort: &mut u64) {
+        let near_enough = (self.goal / NEAR_ENOUGH).max(1);
+        let mut share = *effort / FIRST_SHARE;
+        loop {
+            let mut low = plan.proven_bytes.max(floor);
+            if plan.peak < low.saturating_add(near_enough) {
+                return;
+            }
+            let mut capacity = low;
+            while plan.peak >= low.saturating_add(near_enough) {
+                if *effort == 0 {
+                    return;
                 }
-                // Not proven impossible, but the effort is spent.
-                Outcome::Impossible | Outcome::Undecided => low = capacity + 1,
+                let mut allowed = share.max(SEARCH_EFFORT_MIN).min(*effort);
+                *effort -= allowed;
+                match search::search(&self.problem(), capacity, &mut allowed) {
+                    Outcome::Found(offsets) => self.adopt(plan, offsets),
+                    Outcome::Impossible => {
+                        low = self.above(capacity);
+                        plan.proven_bytes = low;
+                    }
+                    Outcome::Undecided => low = self.above(capacity),
+                }
+                *effort += allowed;
+                let middle = low.midpoint(plan.peak.saturating_sub(1));
+                capacity = (middle / self.grain * self.grain).max(low);
             }
-            *effort += share;
-            capacity = low.midpoint(plan.peak - 1).max(low);
-            if plan.peak - low < self.goal / 4096 {
-                break;
-            }
+            share = share.saturating_mul(SHARE_GROWTH);
         }
+    }
+
+    fn adopt(&self, plan: &mut Plan, offsets: Vec<u64>) {
+        plan.peak = self.peak(&offsets);
+        plan.offsets = offsets;
+    }
+
+    /// The lowest peak above `capacity` that a plan can have.
+    fn above(&self, capacity: u64) -> u64 {
+        (capacity / self.grain + 1).saturating_mul(self.grain)
     }
 
     fn place(&mut self) -> (Vec<u64>, u64) {
@@ -298,4 +332,11 @@ impl CompressedSet {
         best.sort_unstable();
         best
     }
+}
+
+fn greatest_common_divisor(mut one: u64, mut other: u64) -> u64 {
+    while other > 0 {
+        (one, other) = (other, one % other);
+    }
+    one
 }

@@ -210,6 +210,8 @@ class Plan:
     """The most that is live at once."""
     planned_peak: int
     """Bytes of the arena that was found."""
+    proven_bytes: int
+    """No plan needs less. If it equals the planned peak, no plan is better."""
     seconds: float
     """Seconds that finding it took."""
     events: int
@@ -222,8 +224,6 @@ class Plan:
     """The size that it was to fit."""
     fits: bool | None = None
     """Whether it does, where a capacity was given."""
-    proven_bytes: int | None = None
-    """Where it does not: the size below which no plan exists."""
     smallest_subset: tuple[str, ...] = ()
     """Where it does not: a smallest set of allocations that cannot be placed."""
 

@@ -1,7 +1,9 @@
 //! The memory of one device: a driver, a caching pool over it, and the owners of all bytes.
 
 use crate::block::{Block, SharedBlock};
-use crate::driver::{ADDRESS_SPACE_BYTES, Address, Driver, DriverError, HostDriver, Seal, Sealed};
+use crate::driver::{
+    ADDRESS_SPACE_BYTES, Address, Driver, DriverError, HostDriver, Resident, Seal, Sealed,
+};
 use crate::out_of_memory::OutOfMemory;
 use crate::owner::Owner;
 use crate::pool::{Pool, PoolBlock, PoolConfiguration, PoolRefusal, PoolViolation, Refusal};
@@ -264,6 +266,11 @@ impl Memory {
         }
         statistics.add_driver_bytes(self.0.pool.driver().own_bytes());
         statistics
+    }
+
+    /// What of the ledger's pages is in the process's memory, if the driver tells.
+    pub fn resident(&self) -> Option<Resident> {
+        self.0.pool.driver().resident()
     }
 
     /// Returns cached memory to the driver, and says how many bytes.

@@ -63,6 +63,10 @@ fn freed_unmapped_and_trimmed_memory_returns_to_the_system() {
     let piece = driver.allocate(64 * MIB).unwrap().0;
     touch(piece, 64 * MIB);
     expect_resident(before + 64 * MIB, "a piece was written");
+    let untouched = driver.allocate(MIB).unwrap();
+    let of_driver = driver.resident().unwrap();
+    assert_eq!((of_driver.bytes, of_driver.file_bytes), (64 * MIB, 0));
+    driver.free(untouched).unwrap();
     driver
         .free(sottovoce_memory::driver::Address(piece))
         .unwrap();
@@ -84,6 +88,7 @@ fn freed_unmapped_and_trimmed_memory_returns_to_the_system() {
     );
     driver.map(range.offset(16 * MIB), 64 * MIB).unwrap();
     expect_resident(before + 32 * MIB, "mapped again, and nothing written yet");
+    assert_eq!(driver.resident().unwrap().bytes, 32 * MIB);
     driver.unmap(range, 96 * MIB).unwrap();
     driver.release(range).unwrap();
     expect_resident(before, "the range was released");

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use serde::Serialize;
-use sottovoce::{ResidentMemory, map_large_heap_pieces, release_unused_heap};
+use sottovoce::{Resident, ResidentMemory, map_large_heap_pieces, release_unused_heap};
 use std::sync::Arc;
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -18,9 +18,11 @@ const CONNECTION_BYTES_MAX: u64 = 2 * crate::listener::HEAD_BYTES_MAX as u64;
 pub(crate) struct ProcessMemory {
     /// Resident bytes of the process.
     resident_bytes: u64,
-    /// Bytes that the engine's ledger holds from the system.
+    /// Bytes that the engine's ledger of the host holds from the system.
     engine_bytes: u64,
-    /// File-backed pages: the program with its embedded data, libraries.
+    /// Of them, those in memory: pages that were never written take none.
+    engine_resident_bytes: u64,
+    /// Pages of other files: the program with its embedded data, libraries.
     program_bytes: u64,
     /// Request bodies at present.
     requests_bytes: u64,
@@ -35,16 +37,23 @@ pub(crate) struct ProcessMemory {
 }
 
 impl ProcessMemory {
-    /// Reads the present figures; `engine_bytes` are those in the engine's ledger.
-    pub(crate) fn now(app: &App, engine_bytes: u64) -> ProcessMemory {
+    /// Reads the present figures; `engine_bytes` are those in the engine's ledger of the host, and
+    /// `engine` those of them that are in memory, if the system tells.
+    pub(crate) fn now(app: &App, engine_bytes: u64, engine: Option<Resident>) -> ProcessMemory {
         let ResidentMemory { bytes, file_bytes } = ResidentMemory::now();
+        let engine = engine.unwrap_or(Resident {
+            bytes: engine_bytes,
+            file_bytes: 0,
+        });
         let requests_bytes = app.bodies.bytes() as u64;
         let connections = app.open_connections();
-        let owned = engine_bytes + file_bytes + requests_bytes;
+        let program_bytes = file_bytes.saturating_sub(engine.file_bytes);
+        let owned = engine.bytes + program_bytes + requests_bytes;
         ProcessMemory {
             resident_bytes: bytes,
             engine_bytes,
-            program_bytes: file_bytes,
+            engine_resident_bytes: engine.bytes,
+            program_bytes,
             requests_bytes,
             requests_bytes_max: app.bodies.bytes_max() as u64,
             connections,

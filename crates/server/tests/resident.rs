@@ -179,6 +179,17 @@ async fn attacks_stay_within_their_bounds_and_leave_nothing_in_the_process() {
     watch.abort();
     let left: Value = server.memory().await;
     assert_eq!(left["process"]["requests_bytes"], 0);
+    // Every byte has one owner; what of the ledger was never written is in nobody's memory.
+    let bytes = |name: &str| left["process"][name].as_u64().unwrap();
+    assert!(bytes("engine_resident_bytes") <= bytes("engine_bytes"));
+    let owners = [
+        "engine_resident_bytes",
+        "program_bytes",
+        "requests_bytes",
+        "heap_and_stacks_bytes",
+    ];
+    let owned: u64 = owners.into_iter().map(bytes).sum();
+    assert_eq!(owned, bytes("resident_bytes"), "{}", left["process"]);
     assert_eq!(
         std::fs::read_dir(folder.path()).unwrap().count(),
         0,

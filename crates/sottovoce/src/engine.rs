@@ -17,6 +17,7 @@ pub(crate) use shared::{Shared, StreamProgress};
 use crate::metrics::{EngineMetrics, MemoryPlan};
 use crate::options::{Capabilities, EngineOptions, Profile, StreamOptions};
 use crate::report::MemoryReport;
+use sottovoce_memory::driver::Resident;
 use sottovoce_memory::policy::Decision;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,6 +127,12 @@ impl Engine {
         report.add_progress(&shared.progress());
         report.add_history(&shared.recorder());
         report
+    }
+
+    /// What of the host's ledger is in the process's memory, if the system tells: pages that were
+    /// never written are not. Reads the system's table of these pages.
+    pub fn resident_ledger(&self) -> Option<Resident> {
+        self.handle.shared.holdings.host().resident()
     }
 
     /// Counters and latencies.

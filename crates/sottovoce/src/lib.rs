@@ -90,6 +90,7 @@ pub use report::{
 };
 pub use sottovoce_chatterbox::config::{ModelConfig, Variant};
 pub use sottovoce_chatterbox::inspect::{Inspection, Part};
+pub use sottovoce_memory::driver::Resident;
 pub use sottovoce_memory::heap::{
     map_large_pieces as map_large_heap_pieces, release_unused as release_unused_heap,
 };

@@ -43,6 +43,13 @@ impl Books {
         }
     }
 
+    /// Pieces and mapped parts: address and bytes.
+    pub(super) fn spans(&self) -> Vec<(u64, u64)> {
+        let mapped = (self.ranges.values()).flat_map(|range| &range.mapped);
+        let spans = self.pieces.iter().chain(mapped);
+        spans.map(|(&address, &bytes)| (address, bytes)).collect()
+    }
+
     /// Refuses a request of `bytes` bytes beyond the free capacity.
     pub(super) fn room_for(&self, bytes: u64) -> Result<(), DriverError> {
         let DeviceMemory { free, total } = self.memory();

@@ -1,6 +1,8 @@
 //! Driver layers: each adds one concern and forwards everything else to the driver below.
 
-use super::{Address, Call, DeviceMemory, Driver, DriverCapabilities, DriverError, EventId};
+use super::{
+    Address, Call, DeviceMemory, Driver, DriverCapabilities, DriverError, EventId, Resident,
+};
 use std::fs::File;
 use std::ops::Range;
 
@@ -110,6 +112,10 @@ unsafe impl<L: Layer, D: Driver> Driver for Layered<L, D> {
 
     fn own_bytes(&self) -> u64 {
         self.below.own_bytes()
+    }
+
+    fn resident(&self) -> Option<Resident> {
+        self.below.resident()
     }
 
     fn charge(&self, bytes: u64) -> Result<(), DriverError> {

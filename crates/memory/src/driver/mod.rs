@@ -55,6 +55,15 @@ pub struct DeviceMemory {
     pub total: u64,
 }
 
+/// Pages of a driver that are in the process's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resident {
+    /// Their bytes.
+    pub bytes: u64,
+    /// Of these, pages of files.
+    pub file_bytes: u64,
+}
+
 /// Features of a driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriverCapabilities {
@@ -200,6 +209,10 @@ unsafe impl Driver for Box<dyn Driver> {
 
     fn own_bytes(&self) -> u64 {
         (**self).own_bytes()
+    }
+
+    fn resident(&self) -> Option<Resident> {
+        (**self).resident()
     }
 
     fn charge(&self, bytes: u64) -> Result<(), DriverError> {
@@ -351,6 +364,12 @@ pub unsafe trait Driver: Send + Sync {
     /// context, modules, graphs.
     fn own_bytes(&self) -> u64 {
         0
+    }
+
+    /// What of the pieces and mapped parts is in the process's memory, if the system tells: pages
+    /// that were never written are not.
+    fn resident(&self) -> Option<Resident> {
+        None
     }
 
     /// Records an event at the current end of a queue. Devices that execute in order with the

@@ -113,8 +113,8 @@ export function showBeyond({ process }) {
       [
         row(
           "Engine",
-          bytes(process.engine_bytes),
-          "The ledger above, as far as it is in the host’s memory.",
+          bytes(process.engine_resident_bytes),
+          `Of the ledger above ${bytes(process.engine_bytes)} of the host’s; pages that were never written take none.`,
         ),
         row(
           "Program",

@@ -12,7 +12,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use sottovoce::options::OptionDescription;
-use sottovoce::{Engine, EngineOptions, MemoryReport};
+use sottovoce::{Engine, EngineOptions, MemoryReport, Resident};
 use std::sync::Arc;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -109,9 +109,16 @@ pub(crate) async fn report(State(app): State<Arc<App>>) -> Json<Memory> {
     };
     let count =
         |look: fn(&Engine) -> usize| loaded.as_ref().map_or(0, |loaded| look(&loaded.engine));
-    let engine_bytes = engine.as_ref().map_or(0, |report| report.reserved_bytes);
+    let engine_bytes = engine.as_ref().map_or(0, |report| {
+        let host = report.host.as_ref();
+        host.map_or(report.reserved_bytes, |host| host.reserved_bytes)
+    });
+    let resident = match &loaded {
+        Some(loaded) => loaded.engine.resident_ledger(),
+        None => Some(Resident::default()),
+    };
     Json(Memory {
-        process: ProcessMemory::now(&app, engine_bytes),
+        process: ProcessMemory::now(&app, engine_bytes, resident),
         model: app.host.model().name,
         device: (loaded.as_ref()).map(|loaded| loaded.engine.device_name().to_owned()),
         model_loaded: loaded.is_some(),

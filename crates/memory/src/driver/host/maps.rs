@@ -3,9 +3,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "a driver maps memory")]
 
+use crate::driver::Resident;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::AsRawFd;
+#[cfg(target_os = "linux")]
+use std::os::unix::fs::FileExt;
 
 /// Alignment of large pieces, which lets the kernel back them with huge pages.
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
@@ -103,6 +106,40 @@ fn huge_page_bytes(address: u64) -> io::Result<u64> {
         }
     }
     Ok(0)
+}
+
+/// What of some mappings of whole pages is in memory, by the system's table of pages.
+#[cfg(target_os = "linux")]
+pub(super) fn resident(spans: &[(u64, u64)]) -> io::Result<Resident> {
+    const ENTRY_BYTES: u64 = 8;
+    const PRESENT: u64 = 1 << 63;
+    const OF_A_FILE: u64 = 1 << 61;
+    let table = File::open("/proc/self/pagemap")?;
+    let page_bytes = page_bytes();
+    let mut resident = Resident::default();
+    let mut entries = vec![0; 64 << 10];
+    for &(address, bytes) in spans {
+        let mut at = address / page_bytes * ENTRY_BYTES;
+        let end = at + bytes / page_bytes * ENTRY_BYTES;
+        while at < end {
+            let count = (end - at).min(entries.len() as u64);
+            let part = &mut entries[..count as usize];
+            table.read_exact_at(part, at)?;
+            for entry in part.as_chunks().0 {
+                let entry = u64::from_ne_bytes(*entry);
+                let page = page_bytes * u64::from(entry & PRESENT != 0);
+                resident.bytes += page;
+                resident.file_bytes += page * u64::from(entry & OF_A_FILE != 0);
+            }
+            at += count;
+        }
+    }
+    Ok(resident)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn resident(_spans: &[(u64, u64)]) -> io::Result<Resident> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 pub(super) fn reserve(bytes: u64) -> io::Result<u64> {

@@ -8,7 +8,7 @@ mod pages;
 mod pages;
 
 use super::books::{Books, bad_unit};
-use super::{Address, DeviceMemory, Driver, DriverCapabilities, DriverError};
+use super::{Address, DeviceMemory, Driver, DriverCapabilities, DriverError, Resident};
 use std::fs::File;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -212,6 +212,11 @@ unsafe impl Driver for HostDriver {
 
     fn uncharge(&self, bytes: u64) {
         self.books().remove_driver_bytes(bytes);
+    }
+
+    fn resident(&self) -> Option<Resident> {
+        let spans = self.books().spans();
+        pages::resident(&spans).ok()
     }
 
     unsafe fn read(&self, from: Address, into: &mut [u8]) -> Result<(), DriverError> {

@@ -1,6 +1,7 @@
 //! Pages from the standard allocator, for systems without `mmap` and for interpreters. Address
 //! ranges are not supported.
 
+use crate::driver::Resident;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fs::File;
 use std::io;
@@ -49,6 +50,10 @@ pub(super) unsafe fn shrink(_address: u64, _before: u64, _after: u64) -> io::Res
 }
 
 pub(super) fn map_file(_file: &File, _offset: u64, _bytes: u64) -> io::Result<u64> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(super) fn resident(_spans: &[(u64, u64)]) -> io::Result<Resident> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

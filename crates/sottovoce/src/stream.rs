@@ -150,11 +150,14 @@ impl Delivery {
         Poll::Pending
     }
 
-    /// Adds warnings about the text, ahead of its sound.
-    pub fn warn(&self, warnings: &[Warning]) {
+    /// Adds warnings about a piece of the text, ahead of its sound. Returns those that earlier
+    /// pieces have not caused: what holds for a language, say, holds for every piece.
+    pub fn warn(&self, mut warnings: Vec<Warning>) -> Vec<Warning> {
         let mut state = self.state();
-        let room = WARNINGS_MAX.saturating_sub(state.warnings.len());
-        state.warnings.extend(warnings.iter().take(room).cloned());
+        warnings.retain(|warning| !state.warnings.iter().any(|told| told.is_alike(warning)));
+        warnings.truncate(WARNINGS_MAX.saturating_sub(state.warnings.len()));
+        state.warnings.extend(warnings.iter().cloned());
+        warnings
     }
 
     pub fn send(&self, chunk: Chunk) {

@@ -153,6 +153,8 @@ fn what_is_passed_over_is_told_with_its_line_and_refused_where_that_is_asked_for
     for letter in letters(text) {
         stream.text().push(&letter).unwrap();
     }
+    // What a piece repeats is not told again.
+    stream.text().push("\nAnd 漢 once more.").unwrap();
     stream.text().finish();
     assert!(stream.by_ref().all(|chunk| chunk.is_ok()));
     assert_eq!(stream.warnings(), warnings);

@@ -18,6 +18,13 @@ pub struct Warning {
     pub message: String,
 }
 
+impl Warning {
+    /// Whether both say the same, of whichever lines.
+    pub fn is_alike(&self, other: &Warning) -> bool {
+        (&self.character, &self.message) == (&other.character, &other.message)
+    }
+}
+
 impl std::fmt::Display for Warning {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(

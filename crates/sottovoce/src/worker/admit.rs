@@ -45,8 +45,7 @@ impl Worker {
                         let granted = of_listener.split(tokens.listener_bytes);
                         tokens.receiver.0.grant(self.shared.grant(granted));
                     }
-                    let warnings = utterance.take_warnings();
-                    job.delivery.warn(&warnings);
+                    let warnings = job.delivery.warn(utterance.take_warnings());
                     job.delivery.admit();
                     self.shared.begins(job.ticket);
                     let mut live = Live::new(job, promise, utterance, self.turn);

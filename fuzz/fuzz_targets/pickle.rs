@@ -9,7 +9,7 @@ use sottovoce_formats::pickle::{
 use std::sync::Arc;
 
 fuzz_target!(|bytes: &[u8]| {
-    for globals in [Globals::Refuse, Globals::Inert] {
+    for globals in [Globals::Refuse, Globals::Numbers, Globals::Inert] {
         let limits = PickleLimits {
             memory_bytes: 1 << 20,
             globals,

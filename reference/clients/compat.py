@@ -39,6 +39,7 @@ REQUESTS = [
     ("GET", "/api/ui/initial-data", None, None, ["reference_files", "predefined_voices", "model_info"]),
     ("POST", "/tts", "application/json", json.dumps(SILLY_TAVERN), b"RIFF"),
     ("GET", SILLY_TAVERN_STREAM, None, None, b"OggS"),
+    ("POST", "/tts-stream", "application/json", json.dumps(SILLY_TAVERN), b"RIFF"),
     ("GET", "/voices", None, None, ["voices", "count"]),
     ("GET", "/v1/voices", None, None, ["voices", "count"]),
     ("GET", "/languages", None, None, ["languages", "count", "model_type"]),

@@ -105,6 +105,11 @@ async fn silly_tavern_lists_voices_and_speaks_by_both_of_its_methods() {
     let response = answer(&router, get(url)).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert!(bytes(response).await.starts_with(b"OggS"));
+    // Others send the fields in a body there.
+    let body = silly_tavern("Hello.", "default.wav");
+    let response = answer(&router, post("/tts-stream", &body)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(bytes(response).await.starts_with(b"RIFF"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

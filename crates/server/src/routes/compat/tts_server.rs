@@ -18,6 +18,7 @@ use sottovoce::SAMPLE_RATE;
 use std::sync::Arc;
 
 const SPEAK: &Paths = &["/tts"];
+/// With the fields in the query, or in a body as for `/tts`.
 const SPEAK_BY_URL: &Paths = &["/tts-stream"];
 const VOICES: &Paths = &["/get_predefined_voices"];
 const RECORDINGS: &Paths = &["/get_reference_files"];
@@ -43,7 +44,7 @@ pub(super) const LISTS: [&Paths; 3] = [VOICES, RECORDINGS, MODEL];
 pub(super) fn routes(form: DefaultBodyLimit) -> Router<Arc<App>> {
     Router::new()
         .route(SPEAK[0], post(speak::<TtsFields>))
-        .route(SPEAK_BY_URL[0], get(speak_by_url))
+        .route(SPEAK_BY_URL[0], get(speak_by_url).post(speak::<TtsFields>))
         .route(VOICES[0], get(list_voices))
         .route(RECORDINGS[0], get(list_recordings))
         .route(UPLOAD_VOICE[0], post(upload_voices).layer(form))

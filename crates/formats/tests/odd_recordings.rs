@@ -101,6 +101,32 @@ fn chunks_of_a_wav_may_be_empty_or_out_of_order() {
 }
 
 #[test]
+fn a_chunk_whose_size_stands_elsewhere_hides_neither_format_nor_samples() {
+    let (format, data) = (format(1, 1, 16), little_16(&speech()));
+    let mut list = chunk(b"LIST", b"INFO");
+    list[4..8].fill(0xff);
+    let chunks = [list, chunk(b"fmt ", &format), chunk(b"data", &data)];
+    let mut file = riff(&chunks);
+    file[..4].copy_from_slice(b"RF64");
+    assert_is_speech("a list whose size is in a table", &file);
+}
+
+#[test]
+fn a_wave64_whose_size_was_never_filled_in_is_read_to_its_end() {
+    const TAIL: &[u8] = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a";
+    let data = little_16(&speech());
+    for size in [0, 24, u64::MAX] {
+        let mut file = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00".to_vec();
+        file.extend([&size.to_le_bytes()[..], b"wave", TAIL].concat());
+        file.extend([b"fmt ", TAIL, &40_u64.to_le_bytes()].concat());
+        file.extend(format(1, 1, 16));
+        file.extend([b"data", TAIL, &size.to_le_bytes()].concat());
+        file.extend(&data);
+        assert_is_speech("Wave64", &file);
+    }
+}
+
+#[test]
 fn a_wav_behind_a_mark_or_the_head_of_an_answer_is_found() {
     let wav = wav();
     for before in [
@@ -173,6 +199,11 @@ fn a_caf_is_read_whatever_size_its_data_states_and_however_wide_its_samples_are(
         refusal(&unread)
     );
     assert!(refusal(b"caff\0\x01\0\0").contains("desc"));
+    // Packets of IMA: a predictor of two bytes, then 64 samples.
+    let mut packets = caf(0, 34, 0, &[0x11; 34 * 375][..], 3_000_000);
+    packets[28..32].copy_from_slice(b"ima4");
+    let recording = decode(&packets[..packets.len() - 9], &OPTIONS).unwrap();
+    assert_eq!(recording.samples.len(), 374 * 64);
 }
 
 /// An AIFF with these chunks behind its COMM chunk.
@@ -354,9 +385,20 @@ fn further_formats_without_a_decoder_are_named() {
 
 #[test]
 fn what_follows_a_recording_does_not_spoil_it() {
-    for name in ["live.webm", "opus.mka", "vorbis.webm", "aac.m4a"] {
+    for name in [
+        "live.webm",
+        "opus.mka",
+        "vorbis.webm",
+        "aac.m4a",
+        "alac.caf",
+    ] {
         let file = file(name);
-        for after in [&file[..], &[0xee; 5_000]] {
+        for after in [
+            &file[..],
+            &[0xee; 5_000],
+            &[0; 5_000],
+            b"something behind it",
+        ] {
             assert_is_speech(name, &[&file, after].concat());
         }
     }

@@ -10,9 +10,6 @@ use symphonia::core::codecs::audio::well_known::*;
 
 /// Limit of the number of chunks.
 const CHUNKS_MAX: usize = 1024;
-/// Frames, and bytes per channel, of a packet of Apple's IMA ADPCM.
-const IMA_FRAMES: usize = 64;
-const IMA_BYTES: usize = 34;
 
 fn damaged(reason: impl ToString) -> AudioError {
     AudioError::Damaged {
@@ -150,13 +147,7 @@ impl Common {
             (b"fl64" | b"FL64", _) => (CODEC_ID_PCM_F64BE, 8),
             (b"alaw" | b"ALAW", _) => (CODEC_ID_PCM_ALAW, 1),
             (b"ulaw" | b"ULAW", _) => (CODEC_ID_PCM_MULAW, 1),
-            (b"ima4", _) if channels <= 2 => {
-                return Ok(Coding::Blocks(Blocks {
-                    codec: CODEC_ID_ADPCM_IMA_QT,
-                    block_bytes: IMA_BYTES * channels,
-                    block_frames: IMA_FRAMES,
-                }));
-            }
+            (b"ima4", _) if channels <= 2 => return Ok(Coding::Blocks(Blocks::ima(channels))),
             (other, _) => {
                 let name = format!("AIFF-C with codec \"{}\"", other.escape_ascii());
                 return Err(AudioError::Unread(Unread::codec(name, "aiff")));

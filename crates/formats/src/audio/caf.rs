@@ -1,4 +1,4 @@
-//! Plain and companded samples in Apple's Core Audio Format (`.caf`); its packed codings are
+//! Plain, companded and IMA samples in Apple's Core Audio Format (`.caf`); its packed codings are
 //! Symphonia's. The size of the data chunk is a hint, as in [`riff`](super::riff).
 
 use super::AudioError;
@@ -18,9 +18,7 @@ const DESCRIPTION_BYTES: usize = 32;
 /// Bytes of the data chunk before its samples: the number of edits.
 const EDIT_COUNT_BYTES: u64 = 4;
 /// Formats that Symphonia reads.
-const PACKED: [&[u8; 4]; 7] = [
-    b"aac ", b"alac", b"ima4", b".mp1", b".mp2", b".mp3", b"opus",
-];
+const PACKED: [&[u8; 4]; 6] = [b"aac ", b"alac", b".mp1", b".mp2", b".mp3", b"opus"];
 /// Names of formats without a decoder.
 const NAMES: [(&[u8; 4], &str); 8] = [
     (b"ac-3", "Dolby Digital (AC-3)"),
@@ -33,7 +31,31 @@ const NAMES: [(&[u8; 4], &str); 8] = [
     (b"Qclp", "Qualcomm PureVoice"),
 ];
 
-/// Locates the audio data of a CAF file with plain or companded samples; `None` for any other file.
+/// Where the chunks of a CAF file end; the end of the file for any other. Something may stand behind
+/// the last chunk, and Symphonia would take it for one.
+pub(super) fn end(source: &mut (impl Read + Seek), start: u64, file_bytes: u64) -> io::Result<u64> {
+    if !read_at(source, start, 4)?.starts_with(b"caff") {
+        return Ok(file_bytes);
+    }
+    let mut position = start + 8;
+    for _ in 0..CHUNKS_MAX {
+        let header = read_at(source, position, HEADER_BYTES as usize)?;
+        let (Some(name), Some(size)) = (field::<4>(&header, 0), field(&header, 4)) else {
+            return Ok(position);
+        };
+        let stated = u64::try_from(i64::from_be_bytes(size)).ok();
+        let next = stated.and_then(|size| (position + HEADER_BYTES).checked_add(size));
+        match next.filter(|next| *next <= file_bytes) {
+            // Samples may go on to the end of the file, or be cut short there.
+            None if &name == b"data" => return Ok(file_bytes),
+            Some(next) if name.iter().all(|byte| matches!(byte, b' '..=b'~')) => position = next,
+            _ => return Ok(position),
+        }
+    }
+    Ok(file_bytes)
+}
+
+/// Locates the audio data of a CAF file with samples in blocks; `None` for any other file.
 pub(super) fn find(
     source: &mut (impl Read + Seek),
     start: u64,
@@ -124,6 +146,7 @@ impl Description {
         let (codec, sample_bytes): (AudioCodecId, usize) = match &self.format {
             b"ulaw" => (CODEC_ID_PCM_MULAW, 1),
             b"alaw" => (CODEC_ID_PCM_ALAW, 1),
+            b"ima4" if channels <= 2 => return Ok(Coding::Blocks(Blocks::ima(channels))),
             b"lpcm" => match self.plain(channels) {
                 Some(plain) => plain,
                 None => return unread(format!("CAF (samples of {} bits)", self.bits)),

@@ -21,9 +21,6 @@ const TABLE_HEAD_BYTES: u64 = 8;
 const RUN_BYTES: u64 = 12;
 /// Bytes of a table that are in memory at a time; a multiple of every entry's size.
 const WINDOW_BYTES: usize = 6144;
-/// Frames, and bytes per channel, of a packet of Apple's IMA ADPCM.
-const IMA_FRAMES: usize = 64;
-const IMA_BYTES: usize = 34;
 
 /// A track of samples that its container only frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,13 +188,7 @@ impl Description {
             }
             b"alaw" => (CODEC_ID_PCM_ALAW, 1),
             b"ulaw" => (CODEC_ID_PCM_MULAW, 1),
-            b"ima4" if channels <= 2 => {
-                return Some(Blocks {
-                    codec: CODEC_ID_ADPCM_IMA_QT,
-                    block_bytes: IMA_BYTES * channels,
-                    block_frames: IMA_FRAMES,
-                });
-            }
+            b"ima4" if channels <= 2 => return Some(Blocks::ima(channels)),
             _ => return None,
         };
         Some(Blocks {

@@ -6,12 +6,12 @@ use super::mixer::Mixer;
 use super::opus::PacketStream;
 use super::payload::{Coding, Packets, Payload};
 use super::unread::Unread;
-use super::{AudioError, aac, flac, isomp4};
+use super::{AudioError, aac, flac, ima, isomp4};
 use isomp4::SoundTrack;
 use std::io::Read;
 use symphonia::core::audio::GenericAudioBufferRef;
 use symphonia::core::codecs::audio::well_known::{
-    CODEC_ID_AAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS,
+    CODEC_ID_AAC, CODEC_ID_ADPCM_IMA_QT, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS,
 };
 use symphonia::core::codecs::audio::{
     AudioCodecParameters, AudioDecoder, AudioDecoderOptions, CODEC_ID_NULL_AUDIO,
@@ -272,6 +272,9 @@ pub(super) fn decode_chunks(
 }
 
 fn decode_blocks(mut packets: Packets<impl Read>, mixer: &mut Mixer) -> Result<(), AudioError> {
+    if packets.parameters().codec == CODEC_ID_ADPCM_IMA_QT {
+        return decode_ima(packets, mixer);
+    }
     let decoder = symphonia::default::get_codecs()
         .make_audio_decoder(packets.parameters(), &AudioDecoderOptions::default())
         .map_err(damaged)?;
@@ -281,6 +284,22 @@ fn decode_blocks(mut packets: Packets<impl Read>, mixer: &mut Mixer) -> Result<(
             break;
         };
         library.take(&packet, mixer)?;
+    }
+    Ok(())
+}
+
+fn decode_ima(mut packets: Packets<impl Read>, mixer: &mut Mixer) -> Result<(), AudioError> {
+    let parameters = packets.parameters();
+    let channels = (parameters.channels.as_ref()).map_or(1, |channels| channels.count());
+    let sample_rate = parameters.sample_rate.unwrap_or(0);
+    let mut decoder = ima::Decoder::new(channels);
+    let mut samples = Vec::new();
+    while !mixer.has_enough() {
+        let Some(packet) = packets.next().map_err(damaged)? else {
+            break;
+        };
+        decoder.decode(&packet.data, &mut samples);
+        mixer.add(&samples, channels, sample_rate)?;
     }
     Ok(())
 }

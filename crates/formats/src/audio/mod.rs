@@ -11,6 +11,7 @@ mod chunks;
 mod error;
 mod flac;
 mod header;
+mod ima;
 mod isomp4;
 mod library;
 mod metered;
@@ -227,6 +228,7 @@ impl Container {
             None if isomp4::is_mp4(&prefix) => Container::of_mp4(source, start, file_bytes)?,
             None => Content::Library(None),
         };
+        let file_bytes = caf::end(source, start, file_bytes).map_err(unreadable)?;
         Ok(Container {
             file_bytes,
             start,

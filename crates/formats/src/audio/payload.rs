@@ -1,6 +1,6 @@
 //! Uncompressed and block-compressed audio within a file: its location, coding and packets.
 
-use super::{AudioError, CHANNELS_MAX, SAMPLE_RATES, check};
+use super::{AudioError, CHANNELS_MAX, SAMPLE_RATES, check, ima};
 use std::io::{self, Read};
 use symphonia::core::audio::Channels;
 use symphonia::core::codecs::audio::well_known::*;
@@ -18,6 +18,17 @@ pub(super) struct Blocks {
     pub codec: AudioCodecId,
     pub block_bytes: usize,
     pub block_frames: usize,
+}
+
+impl Blocks {
+    /// Packets of Apple's IMA ADPCM.
+    pub(super) fn ima(channels: usize) -> Blocks {
+        Blocks {
+            codec: CODEC_ID_ADPCM_IMA_QT,
+            block_bytes: ima::BYTES * channels,
+            block_frames: ima::FRAMES,
+        }
+    }
 }
 
 /// Codec of plain samples of `bytes` bytes each: signed integers or floats.

@@ -192,12 +192,21 @@ impl<S: Read + Seek> Walk<'_, S> {
                 _ => break,
             }
         }
-        let format = format.ok_or_else(|| missing("fmt"))?;
+        // Where one is missing, the size of an earlier chunk is wrong.
+        let format = match format {
+            Some(format) => format,
+            None => {
+                let content = self.search(start, b"fmt ")?.ok_or_else(|| missing("fmt"))?;
+                let bytes = read_at(self.source, content, FORMAT_BYTES).map_err(damaged)?;
+                Format::parse(&bytes, self.chunks.order())?
+            }
+        };
         if let Some((content, length)) = data {
             return format.payload(content, length);
         }
-        // The size of an earlier chunk is wrong.
-        let content = self.search(start)?.ok_or_else(|| missing("data"))?;
+        let content = self
+            .search(start, b"data")?
+            .ok_or_else(|| missing("data"))?;
         let length = self.file_bytes.saturating_sub(content);
         format.payload(content, length)
     }
@@ -246,8 +255,9 @@ impl<S: Read + Seek> Walk<'_, S> {
                 return Ok(true);
             }
             let Some((name, size)) = self.chunk(position)? else {
-                // Too few bytes for a header: padding.
-                return Ok(true);
+                // Too few bytes for a header are padding; any others are samples.
+                let left = self.file_bytes - position;
+                return Ok(left < self.chunks.header_bytes() as u64);
             };
             if !name.is_plausible() {
                 return Ok(false);
@@ -262,11 +272,11 @@ impl<S: Read + Seek> Walk<'_, S> {
         Ok(false)
     }
 
-    /// Searches for a data chunk behind the header.
-    fn search(&mut self, start: u64) -> Result<Option<u64>, AudioError> {
+    /// Searches for the content of a chunk behind the header.
+    fn search(&mut self, start: u64, name: &[u8; 4]) -> Result<Option<u64>, AudioError> {
         let bytes = read_at(self.source, start, SEARCHED_BYTES).map_err(damaged)?;
         let mut found = bytes.windows(4).enumerate().skip(12);
-        let place = found.find(|(_, name)| *name == b"data");
+        let place = found.find(|(_, found)| *found == name);
         Ok(place.map(|(place, _)| start + (place + self.chunks.header_bytes()) as u64))
     }
 }

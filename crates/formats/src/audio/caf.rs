@@ -31,8 +31,8 @@ const NAMES: [(&[u8; 4], &str); 8] = [
     (b"Qclp", "Qualcomm PureVoice"),
 ];
 
-/// Where the chunks of a CAF file end; the end of the file for any other. Something may stand behind
-/// the last chunk, and Symphonia would take it for one.
+/// Where the chunks of a CAF file end; the end of the file for any other. Something may stand
+/// behind the last chunk, and Symphonia would take it for one.
 pub(super) fn end(source: &mut (impl Read + Seek), start: u64, file_bytes: u64) -> io::Result<u64> {
     if !read_at(source, start, 4)?.starts_with(b"caff") {
         return Ok(file_bytes);

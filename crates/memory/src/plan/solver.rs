@@ -195,8 +195,8 @@ impl CompressedSet {
     /// the effort is spent.
     ///
     /// In rounds, each with more work for a capacity than the one before: first at the lowest
-    /// capacity that is not excluded, which most sets fit, then by bisection between it and the best
-    /// peak. What a round leaves undecided counts as too low until the next.
+    /// capacity that is not excluded, which most sets fit, then by bisection between it and the
+    /// best peak. What a round leaves undecided counts as too low until the next.
     fn improve(&self, plan: &mut Plan, floor: u64, effort: &mut u64) {
         let near_enough = (self.goal / NEAR_ENOUGH).max(1);
         let mut share = *effort / FIRST_SHARE;

@@ -150,13 +150,26 @@ impl Delivery {
         Poll::Pending
     }
 
-    /// Adds warnings about a piece of the text, ahead of its sound. Returns those that earlier
-    /// pieces have not caused: what holds for a language, say, holds for every piece.
-    pub fn warn(&self, mut warnings: Vec<Warning>) -> Vec<Warning> {
+    /// Adds warnings about the text, ahead of its sound.
+    pub fn warn(&self, warnings: &[Warning]) {
         let mut state = self.state();
-        warnings.retain(|warning| !state.warnings.iter().any(|told| told.is_alike(warning)));
-        warnings.truncate(WARNINGS_MAX.saturating_sub(state.warnings.len()));
-        state.warnings.extend(warnings.iter().cloned());
+        let room = WARNINGS_MAX.saturating_sub(state.warnings.len());
+        state.warnings.extend(warnings.iter().take(room).cloned());
+    }
+
+    /// Adds warnings about a piece of an open text and returns those that are new: what holds for a
+    /// language, say, holds for every piece.
+    pub fn warn_once(&self, mut warnings: Vec<Warning>) -> Vec<Warning> {
+        let mut state = self.state();
+        warnings.retain(|warning| {
+            let told = &mut state.warnings;
+            let is_new =
+                told.len() < WARNINGS_MAX && !told.iter().any(|told| told.is_alike(warning));
+            if is_new {
+                told.push(warning.clone());
+            }
+            is_new
+        });
         warnings
     }
 

@@ -130,7 +130,7 @@ fn kernels_begin_early_on_cards_that_can_and_in_turn_on_others() {
     for (settings, early) in [
         ("generation=75", false),
         ("generation=86", false),
-        // There is no machine code for it, and the driver compiles PTX of a generation without waits.
+        // There is no machine code for it, and PTX is that of a generation without waits.
         ("generation=100", false),
         ("generation=90", true),
         ("generation=120", true),

@@ -19,7 +19,7 @@ pub struct Warning {
 }
 
 impl Warning {
-    /// Whether both say the same, of whichever lines.
+    /// Whether both say the same of the same word or tag, on whichever lines.
     pub fn is_alike(&self, other: &Warning) -> bool {
         (&self.character, &self.message) == (&other.character, &other.message)
     }

@@ -45,7 +45,8 @@ impl Worker {
                         let granted = of_listener.split(tokens.listener_bytes);
                         tokens.receiver.0.grant(self.shared.grant(granted));
                     }
-                    let warnings = job.delivery.warn(utterance.take_warnings());
+                    let warnings = utterance.take_warnings();
+                    job.delivery.warn(&warnings);
                     job.delivery.admit();
                     self.shared.begins(job.ticket);
                     let mut live = Live::new(job, promise, utterance, self.turn);

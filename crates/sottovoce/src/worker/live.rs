@@ -111,7 +111,7 @@ impl Live {
         }
         let taken = self.job.text.take();
         pipeline.add_text(&mut self.utterance, &taken)?;
-        let warnings = self.job.delivery.warn(self.utterance.take_warnings());
+        let warnings = self.job.delivery.warn_once(self.utterance.take_warnings());
         self.warnings.extend(warnings);
         let spoken = self.waits_for_text() && self.utterance.due(self.chunk).is_none();
         if !spoken {

@@ -259,8 +259,8 @@ impl Kernel {
 
     /// The same kernel, which waits itself for the one before it on its queue
     /// (`griddepcontrol.wait`), and may therefore begin while that one is at work. That takes a
-    /// device and machine code of [`Kernel::FIRST_TO_BEGIN_EARLY`] or later and CUDA 12.4; otherwise
-    /// it begins when its turn comes.
+    /// device and machine code of [`Kernel::FIRST_TO_BEGIN_EARLY`] or later and CUDA 12.4;
+    /// otherwise it begins when its turn comes.
     #[must_use]
     pub fn beginning_early(self) -> Kernel {
         let has_waits = match self.module.target {

@@ -123,8 +123,8 @@ impl Queue {
     ///
     /// # Safety
     /// Pointer parameters must address memory that the kernel may access until the queue is past
-    /// the launch. Size parameters must not exceed that memory. A kernel that begins early must wait
-    /// for the one before it as [`Kernel::beginning_early`] says.
+    /// the launch. Size parameters must not exceed that memory. A kernel that begins early must
+    /// wait for the one before it as [`Kernel::beginning_early`] says.
     ///
     /// # Errors
     /// If the parameters do not match the kernel's, the device cannot run the shape, or the device

@@ -183,7 +183,8 @@ impl Library {
         self.attributed.is_ok() && self.parameters.is_ok()
     }
 
-    /// As [`Library::launch`]; the kernel may begin while the one before it on the queue is at work.
+    /// As [`Library::launch`]; the kernel may begin while the one before it on the queue is at
+    /// work.
     ///
     /// # Safety
     /// As [`Library::launch`], and the kernel must wait for the one before it itself before it

@@ -255,9 +255,10 @@ fn writing(kind: usize, name: &str, value: &str) -> Option<String> {
         9 => value.replace(share().map(|_| '.')?, ","),
         10 => format!("{}%", (share()? * 100.0).round()),
         11 => format!("{} percent", (share()? * 100.0).round()),
+        // Smaller numbers may be meant as shares of one.
         12 => format!(
             "{}",
-            (share()? * 100.0).round() + if share()? < 0.02 { return None } else { 0.0 }
+            Some((share()? * 100.0).round()).filter(|percent| *percent >= 5.0)?
         ),
         13 => value
             .strip_prefix('0')

@@ -71,6 +71,8 @@ export class Visitor {
   }
 
   async visit(address) {
+    // What the page asked last belongs to the server before.
+    await this.page.goto("about:blank");
     this.address = address;
     await this.page.setRequestInterception(true);
     await this.page.goto(address);

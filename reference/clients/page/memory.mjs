@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { pause, step } from "./browser.mjs";
 
 const PLOTS = ["memory-plot", "fragmentation-plot", "clears-plot", "failures-plot", "latency-plot"];
-const STORY = "Every byte has an owner, and the owner has a name. ".repeat(20);
+const STORY = "Every byte has an owner, and the owner has a name. ".repeat(70);
 
 export async function checkMemory(visitor) {
   const { page } = visitor;

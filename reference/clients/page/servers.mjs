@@ -61,7 +61,7 @@ export async function startServer(program, scratch, { hub, keys }) {
     "--voices",
     join(folder, "voices"),
     "--memory",
-    "256MiB",
+    "160MiB",
   ];
   if (keys) {
     writeFileSync(join(folder, "keys"), `${keys.speak}\n`);

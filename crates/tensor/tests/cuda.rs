@@ -28,7 +28,7 @@ struct OnStandIn {
     fixture: Fixture,
     context: Arc<CudaContext>,
     /// Dropped last: by then the device is expected to be empty.
-    _lent: Lent,
+    lent: Lent,
 }
 
 /// A device of the stand-in, which goes back to [`FREE`].
@@ -70,7 +70,7 @@ fn on_driver(settings: &str, cases: u32, edge: Option<Edge>) -> OnStandIn {
             apart: edge.is_some(),
         },
         context,
-        _lent: Lent(device),
+        lent: Lent(device),
     }
 }
 
@@ -136,7 +136,7 @@ fn kernels_begin_early_on_cards_that_can_and_in_turn_on_others() {
         ("generation=120", true),
     ] {
         let card = on_driver(settings, 1, None);
-        let count = |call| card._lent.0.count(call);
+        let count = |call| card.lent.0.count(call);
         let (in_turn, ahead) = (count("cuLaunchKernel"), count("cuLaunchKernelEx"));
         assert_eq!((ahead > 0, in_turn > 0), (early, !early), "{settings}");
     }

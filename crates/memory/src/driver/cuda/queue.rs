@@ -142,15 +142,10 @@ impl Queue {
         }
         let extent = shape.into();
         let launch = |library: &Library| {
-            let (stream, function) = (self.stream, kernel.function());
+            let (function, early) = (kernel.function(), kernel.begins_early());
             // SAFETY: `check` compared the number and sizes of the parameters with the kernel's;
-            // the caller vouches for their values, and for the kernel's wait.
-            unsafe {
-                match kernel.begins_early() {
-                    true => library.launch_early(stream, function, &extent, &pointers),
-                    false => library.launch(stream, function, &extent, &pointers),
-                }
-            }
+            // the caller vouches for their values, and for the wait of a kernel that begins early.
+            unsafe { library.launch(self.stream, function, &extent, &pointers, early) }
         };
         let mut capture = self.capture();
         let launched = match &mut *capture {

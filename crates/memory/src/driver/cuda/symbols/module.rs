@@ -183,53 +183,43 @@ impl Library {
         self.attributed.is_ok() && self.parameters.is_ok()
     }
 
-    /// As [`Library::launch`]; the kernel may begin while the one before it on the queue is at
-    /// work.
-    ///
-    /// # Safety
-    /// As [`Library::launch`], and the kernel must wait for the one before it itself before it
-    /// accesses memory that the other writes or reads.
-    pub(in crate::driver::cuda) unsafe fn launch_early(
-        &self,
-        stream: Stream,
-        function: Function,
-        extent: &Extent,
-        parameters: &[*const c_void],
-    ) -> Result<(), CallFailure> {
-        let configuration = LaunchConfiguration {
-            grid: extent.grid,
-            block: extent.block,
-            shared_bytes: extent.shared_bytes,
-            stream: stream.pointer(),
-            attributes: &LaunchAttribute::EARLY,
-            attribute_count: 1,
-        };
-        let attributed = need(self.attributed)?;
-        // SAFETY: the handles came from the library, and the configuration is valid for the call;
-        // the caller vouches for the parameters and the kernel.
-        let status = unsafe {
-            (attributed.launch)(
-                &configuration,
-                function.0,
-                parameters.as_ptr(),
-                std::ptr::null(),
-            )
-        };
-        self.check("cuLaunchKernelEx", status)
-    }
-
-    /// Launches a kernel on a queue; the parameters are copied.
+    /// Launches a kernel on a queue; the parameters are copied. An `early` one may begin while the
+    /// kernel before it on the queue is at work ([`Library::has_early_launches`]).
     ///
     /// # Safety
     /// The number and sizes of the parameters must match the kernel's. Memory that they point to
-    /// must stay accessible to the kernel until the queue is past the launch.
+    /// must stay accessible to the kernel until the queue is past the launch. An early kernel must
+    /// wait for the one before it itself before it accesses memory that the other writes or reads.
     pub(in crate::driver::cuda) unsafe fn launch(
         &self,
         stream: Stream,
         function: Function,
         extent: &Extent,
         parameters: &[*const c_void],
+        early: bool,
     ) -> Result<(), CallFailure> {
+        if early {
+            let configuration = LaunchConfiguration {
+                grid: extent.grid,
+                block: extent.block,
+                shared_bytes: extent.shared_bytes,
+                stream: stream.pointer(),
+                attributes: &LaunchAttribute::EARLY,
+                attribute_count: 1,
+            };
+            let launch = need(self.attributed)?.launch;
+            // SAFETY: the handles came from the library, and the configuration is valid for the
+            // call; the caller vouches for the parameters and the kernel.
+            let status = unsafe {
+                launch(
+                    &configuration,
+                    function.0,
+                    parameters.as_ptr(),
+                    std::ptr::null(),
+                )
+            };
+            return self.check("cuLaunchKernelEx", status);
+        }
         let ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]) = (extent.grid, extent.block);
         let modules = need(self.modules)?;
         // SAFETY: the handles came from the library; the caller vouches for the parameters.

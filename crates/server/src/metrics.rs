@@ -159,8 +159,9 @@ struct Durations(sottovoce::Histogram);
 
 impl EncodeMetric for Durations {
     fn encode(&self, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
-        let bounds = sottovoce::Histogram::BOUNDS.into_iter();
-        let bounds = bounds.chain([f64::INFINITY]);
+        let bounds = sottovoce::Histogram::BOUNDS
+            .into_iter()
+            .chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(self.0.buckets).collect();
         let (sum, count) = (self.0.sum_seconds, self.0.count());
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)

@@ -391,13 +391,14 @@ impl Worker {
                     words,
                     metrics: live.metrics.clone(),
                 });
+                let live = &self.live[index];
+                let waited = live.job.asked().elapsed();
                 let mut metrics = self.shared.metrics();
                 metrics.chunks += 1;
                 metrics.audio_seconds += seconds;
                 metrics.chunk_latency.record(started.elapsed());
-                let live = &self.live[index];
                 if first_audio {
-                    metrics.first_audio.record(live.job.asked().elapsed());
+                    metrics.first_audio.record(waited);
                 }
                 drop(metrics);
                 self.shared.advance(live.job.ticket, &live.metrics);

@@ -262,20 +262,15 @@ fn an_au_is_read_to_its_end_whatever_size_it_states() {
 
 #[test]
 fn one_channel_of_numbers_is_a_recording() {
-    let with_right = |right: fn(f32) -> f32| {
-        let samples: Vec<f32> = (speech().iter())
-            .flat_map(|&left| [left, right(left)])
-            .collect();
+    let with_right = |right: f32| {
+        let samples: Vec<f32> = (speech().iter()).flat_map(|&left| [left, right]).collect();
         let data = bytes(&samples, |sample| (sample as f32).to_le_bytes());
         riff(&[chunk(b"fmt ", &format(3, 2, 32)), chunk(b"data", &data)])
     };
-    assert_is_speech(
-        "beside a channel that is no number",
-        &with_right(|_| f32::NAN),
-    );
-    // What no sound can be is not taken for an offset, so that the refusal can name it.
-    let recording = decode(&with_right(|_| 1e20), &OPTIONS).unwrap();
-    assert!(recording.samples.iter().all(|sample| *sample > 1e19));
+    for number in [f32::NAN, 1e20] {
+        let file = with_right(number);
+        assert_is_speech("beside a channel that is no sound", &file);
+    }
 }
 
 /// Checksum of an Ogg page whose own field is zero.

@@ -6,11 +6,13 @@ use std::ops::ControlFlow;
 
 /// Magnitude below which samples count as silence in the choice of the loudest channel.
 const SILENCE: f32 = 1e-4;
-/// A constant offset above this share of the peak is removed, unless no sample could be as large.
+/// A constant offset above this share of the peak is removed.
 const OFFSET_SHARE_MAX: f64 = 0.02;
-const OFFSET_MAX: f64 = 2_147_483_648.0;
-/// Largest share of a channel's samples that may be NaN or infinite.
-const NOT_FINITE_SHARE_MAX: f64 = 0.1;
+/// Magnitude above which a number is no sample: the full scale of 32-bit integers. Filters cannot
+/// overflow below it.
+const SAMPLE_MAX: f32 = 2_147_483_648.0;
+/// Largest share of a channel's samples that may be NaN or beyond [`SAMPLE_MAX`].
+const UNUSABLE_SHARE_MAX: f64 = 0.1;
 /// Number of blocks without frames after which decoding fails.
 const EMPTY_BLOCKS_MAX: usize = 1 << 16;
 /// Frames mixed at a time.
@@ -66,10 +68,10 @@ struct Shape {
     loudest: Option<Track>,
     /// Index of the loudest channel, once any channel was audible.
     loudest_channel: Option<usize>,
-    /// The last finite sample of each channel.
+    /// The last usable sample of each channel.
     last: Vec<f32>,
-    /// Samples of each channel that are NaN or infinite.
-    not_finite: Vec<u64>,
+    /// Samples of each channel that are NaN or beyond [`SAMPLE_MAX`].
+    unusable: Vec<u64>,
 }
 
 /// A channel being resampled.
@@ -268,12 +270,14 @@ impl Shape {
         let shape = Some(self).filter(|shape| shape.frames > 0);
         let shape = shape.ok_or(AudioError::Empty)?;
         // One channel of numbers is enough.
-        let fewest = shape.not_finite.iter().min().copied().unwrap_or(0);
-        if fewest as f64 > NOT_FINITE_SHARE_MAX * shape.frames as f64 {
+        let fewest = shape.unusable.iter().min().copied().unwrap_or(0);
+        if fewest as f64 > UNUSABLE_SHARE_MAX * shape.frames as f64 {
             let all = shape.frames as f64 * shape.channels as f64;
-            let not_finite: u64 = shape.not_finite.iter().sum();
+            let unusable: u64 = shape.unusable.iter().sum();
             return Err(AudioError::Damaged {
-                reason: format!("{not_finite} of its {all} samples are not numbers"),
+                reason: format!(
+                    "{unusable} of its {all} samples are not numbers, or far too large"
+                ),
             });
         }
         // If one of n channels is audible, the mean has its power divided by n².
@@ -313,7 +317,7 @@ impl Shape {
             loudest,
             loudest_channel: None,
             last: vec![0.0; channels],
-            not_finite: vec![0; channels],
+            unusable: vec![0; channels],
         }
     }
 
@@ -328,19 +332,16 @@ impl Shape {
         let count = (frames.len() as u64).min(left);
         for frame in frames.take(count as usize) {
             let mut sum = 0.0;
-            let channels = self.last.iter_mut().zip(&mut self.not_finite);
-            for (&sample, (last, not_finite)) in frame.iter().zip(channels) {
-                if sample.is_finite() {
+            let channels = self.last.iter_mut().zip(&mut self.unusable);
+            for (&sample, (last, unusable)) in frame.iter().zip(channels) {
+                if is_usable(sample) {
                     *last = sample;
                 } else {
-                    *not_finite += 1;
+                    *unusable += 1;
                 }
                 sum += *last;
             }
-            let mean = sum * share;
-            self.mean
-                .block
-                .push(if mean.is_finite() { mean } else { 0.0 });
+            self.mean.block.push(sum * share);
             if let Some(loudest) = &mut self.loudest {
                 loudest.block.push(self.last[chosen]);
             }
@@ -353,11 +354,16 @@ impl Shape {
     }
 }
 
+/// Whether a number can be a sample. NaN cannot.
+fn is_usable(sample: f32) -> bool {
+    sample.abs() <= SAMPLE_MAX
+}
+
 /// The channel with most power in a block, if any is audible.
 fn loudest_channel(interleaved: &[f32], channels: usize) -> Option<usize> {
     let power = |channel: usize| -> f64 {
         let samples = interleaved.iter().skip(channel).step_by(channels);
-        let heard = samples.filter(|sample| sample.is_finite() && sample.abs() >= SILENCE);
+        let heard = samples.filter(|&&sample| is_usable(sample) && sample.abs() >= SILENCE);
         heard.map(|&sample| f64::from(sample).powi(2)).sum()
     };
     let powers = (0..channels).map(|channel| (channel, power(channel)));
@@ -374,7 +380,7 @@ fn remove_offset(samples: &mut [f32]) {
     let peak = samples
         .iter()
         .fold(0.0f32, |peak, sample| peak.max(sample.abs()));
-    if mean.abs() <= OFFSET_MAX && mean.abs() > OFFSET_SHARE_MAX * f64::from(peak) {
+    if mean.abs() > OFFSET_SHARE_MAX * f64::from(peak) {
         for sample in samples {
             *sample = (f64::from(*sample) - mean) as f32;
         }

@@ -5,11 +5,10 @@
 mod counted;
 
 use counted::{
-    Asked, OnStandIn, Speaking, asked_by_passes, flow_of, narrow, narrow_flow, position_bytes,
-    weight_bytes,
+    Asked, OnStandIn, Speaking, flow_of, narrow, narrow_flow, passes, position_bytes, weight_bytes,
 };
 use sottovoce_chatterbox::config::{ModelConfig, T3Config};
-use sottovoce_chatterbox::t3::T3;
+use sottovoce_chatterbox::t3::RepeatedForward;
 use sottovoce_tensor::{Device, Precision};
 
 #[test]
@@ -45,7 +44,7 @@ fn a_step_is_one_graph_of_few_kernels_that_read_each_weight_once() {
             let mut speaking = Speaking::begin(&on, &config, precision, most);
             for &count in counts {
                 let own_bytes = on.device.own_bytes();
-                assert!(!on.device.has_recorded(T3::step_key(count)));
+                assert!(!on.device.has_recorded(RepeatedForward::step(count).key()));
                 let before = on.asked();
                 speaking.step(&on.device, count, 3);
                 let first = on.since(before);
@@ -54,7 +53,7 @@ fn a_step_is_one_graph_of_few_kernels_that_read_each_weight_once() {
                     (kernels, 1),
                     "{name}"
                 );
-                assert!(on.device.has_recorded(T3::step_key(count)));
+                assert!(on.device.has_recorded(RepeatedForward::step(count).key()));
                 let taken = on.device.own_bytes() - own_bytes;
                 assert_eq!(
                     taken,
@@ -201,28 +200,45 @@ fn a_velocity_is_one_pass_of_few_kernels_and_a_chunk_is_read_once() {
 }
 
 #[test]
-fn a_pass_over_blocks_is_launched_kernel_by_kernel_and_read_once() {
+fn a_pass_over_blocks_is_one_graph_that_was_recorded_and_is_read_once() {
     let flash = ModelConfig::flash();
-    let config = ModelConfig {
+    let narrow_flash = ModelConfig {
         t3: narrow(flash.t3),
         ..flash
     };
-    for (count, launches) in [(1, [156; 2]), (2, [158, 158])] {
-        let on = OnStandIn::open();
-        let passes = asked_by_passes(&on, &config, count);
-        for (pass, launches) in passes.into_iter().zip(launches) {
-            println!("flash, {count} states: {pass:?}");
+    let recorded = |config: &ModelConfig, counts, settled: &[usize]| {
+        let run = passes(&OnStandIn::open(), config, counts, settled, [true, false]);
+        let [taken, most] = run.recorded_bytes;
+        assert!(0 < taken && taken <= most, "{taken} of {most}");
+        println!("flash, {counts:?} states: {taken} of {most} bytes for graphs");
+        for asked in run.asked {
             let expected = Asked {
-                launches,
-                graph_launches: 0,
+                launches: 0,
+                graph_launches: 1,
                 waits: 1,
                 memory_calls: 0,
                 reads: 1,
-                // Ids, positions, pages, sequences, and rows as they are stored and as they attend.
-                writes: pass.writes.min(7),
-                bytes_read: pass.bytes_read,
+                writes: 1,
+                bytes_read: asked.bytes_read,
             };
-            assert_eq!(pass, expected);
+            assert_eq!(asked, expected);
         }
+        run.logits
+    };
+    recorded(&narrow_flash, [1, 1], &[0, 1]);
+    let config = ModelConfig::tiny_flash();
+    for (count, settled) in [(1, &[0, 1, 0, 1][..]), (2, &[0, 2, 1, 0, 1])] {
+        let recorded = recorded(&config, [count, 2], settled);
+        let captured = passes(
+            &OnStandIn::open(),
+            &config,
+            [count, 2],
+            settled,
+            [false, true],
+        );
+        for asked in captured.asked {
+            assert_eq!((asked.graph_launches, asked.reads), (1, 1));
+        }
+        assert!(recorded == captured.logits, "the same bits");
     }
 }

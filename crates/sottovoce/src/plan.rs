@@ -253,14 +253,14 @@ pub(crate) fn make_plan(
         Some(_) => (0, 0),
         None => (prepared_voice_bytes, listener_bytes),
     };
-    // A step of each number of streams is recorded at load; passes over blocks are not.
-    let steps = (networks.t3.as_ref()).filter(|t3| t3.config().blocks.is_none());
-    let steps_bytes = steps.map_or(0, |t3| {
-        device.recorded_bytes(extent.streams, t3.step_launch_count_max())
+    // The forwards of each number of streams are recorded at load.
+    let recorded_bytes = networks.t3.as_ref().map_or(0, |t3| {
+        let forwards = t3.repeated_forwards(extent.streams).count();
+        device.recorded_bytes(forwards, t3.launch_count_max(extent.streams))
     });
     let plan = MemoryPlan {
         precision: precision.to_string(),
-        device_bytes: device.own_bytes() + steps_bytes,
+        device_bytes: device.own_bytes() + recorded_bytes,
         weights_bytes: networks.weights_bytes,
         workspace_bytes: traces.peak_bytes().next_multiple_of(unit),
         voice_bytes: pages(voice_pages) + prepared_voice_bytes,

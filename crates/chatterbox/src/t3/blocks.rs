@@ -8,6 +8,7 @@
 //! Source: Chatterbox-Flash (arXiv:2605.30748), `chatterbox_flash.model`.
 
 use super::cache::{KeyValueStore, T3State};
+use super::repeated::RepeatedForward;
 use super::{BatchError, T3, T3Error};
 use crate::config::BlockConfig;
 use sottovoce_memory::Owner;
@@ -31,9 +32,17 @@ impl BlockPass<'_> {
         self.block.len() - usize::from(self.settled.is_empty())
     }
 
-    fn length(&self) -> usize {
+    /// Number of input rows for each row of the state.
+    pub(super) fn length(&self) -> usize {
         self.settled.len() + self.block.len()
     }
+}
+
+/// Number of settled tokens and of tokens in the block, for each pass.
+fn lengths(passes: &[BlockPass<'_>]) -> Vec<(usize, usize)> {
+    (passes.iter())
+        .map(|pass| (pass.settled.len(), pass.block.len()))
+        .collect()
 }
 
 /// The settled input of a pass, which decides the attention mask.
@@ -46,7 +55,7 @@ enum Settling {
 }
 
 impl T3 {
-    fn blocks(&self) -> Result<&BlockConfig, T3Error> {
+    pub(super) fn blocks(&self) -> Result<&BlockConfig, T3Error> {
         self.config.blocks.as_ref().ok_or(T3Error::Decoding {
             expected: "one token at a time, not in blocks",
         })
@@ -73,23 +82,20 @@ impl T3 {
         self.check_block(&pass)?;
         let length = text.len() + pass.length();
         self.check_length(state.position() + length, text.len(), block.len() + 1)?;
-        let speech = self.embed_blocks(ctx, &[pass], 1);
-        let text_parts: Vec<Tensor> = (0..self.rows())
-            .map(|row| self.embed_text(ctx, text, row))
-            .collect();
-        let parts: Vec<_> = (text_parts.iter())
-            .flat_map(|text| [text.view(), speech.view()])
-            .collect();
-        let x = ctx.concat_rows(&parts);
-        drop(parts);
-        drop((text_parts, speech));
-        self.run_blocks(
-            ctx,
-            x,
-            &mut [state],
-            &[(text.len() + 1, block.len())],
-            Settling::Text,
-        )
+        let lengths = [(text.len() + 1, block.len())];
+        self.run_blocks(ctx, &mut [state], &lengths, Settling::Text, |places| {
+            let speech = self.embed_blocks(ctx, &[pass], 1);
+            let text_parts: Vec<Tensor> = (0..self.rows())
+                .map(|row| self.embed_text(ctx, text, row))
+                .collect();
+            let parts: Vec<_> = (text_parts.iter())
+                .flat_map(|text| [text.view(), speech.view()])
+                .collect();
+            let x = ctx.concat_rows(&parts);
+            drop(parts);
+            drop((text_parts, speech));
+            self.decode_blocks(ctx, x, places, &lengths)
+        })
     }
 
     /// Runs a pass for each state; returns the logits of each pass's places, state by state and row
@@ -114,22 +120,38 @@ impl T3 {
                 .and_then(|()| self.check_length(length, 0, pass.block.len() + 1))
                 .map_err(BatchError::of(index))?;
         }
-        let x = self.embed_blocks(ctx, passes, self.rows());
-        let lengths: Vec<_> = (passes.iter())
-            .map(|pass| (pass.settled.len(), pass.block.len()))
-            .collect();
-        Ok(self.run_blocks(ctx, x, states, &lengths, Settling::Block)?)
+        let lengths = lengths(passes);
+        let repeated = self.repeated_pass(passes);
+        let run = |places: &mut CachePlaces<'_>| {
+            let mut decode = || self.decode_passes(ctx, passes, places);
+            match repeated {
+                Some(repeated) => ctx.device.replayed(repeated.key(), decode),
+                None => decode(),
+            }
+        };
+        Ok(self.run_blocks(ctx, states, &lengths, Settling::Block, run)?)
     }
 
-    /// Runs `x`, whose rows are those of each state's settled part and block. Of a block without a
-    /// settled part, the first place has no logits.
+    /// The forward that these passes are, if all blocks are whole and the states with a settled one
+    /// come first.
+    pub fn repeated_pass(&self, passes: &[BlockPass<'_>]) -> Option<RepeatedForward> {
+        let size = self.config.blocks.as_ref()?.size;
+        let settled = passes.partition_point(|pass| !pass.settled.is_empty());
+        let repeats = passes.iter().enumerate().all(|(index, pass)| {
+            let expected = if index < settled { size } else { 0 };
+            (pass.settled.len(), pass.block.len()) == (expected, size)
+        });
+        repeats.then(|| RepeatedForward::pass(passes.len(), settled))
+    }
+
+    /// Runs `decode` with the places of each state's settled part and block.
     fn run_blocks(
         &self,
         ctx: &Context<'_>,
-        x: Tensor,
         states: &mut [&mut T3State],
         lengths: &[(usize, usize)],
         settling: Settling,
+        decode: impl FnOnce(&mut CachePlaces<'_>) -> Tensor,
     ) -> Result<Tensor, T3Error> {
         for index in 0..states.len() {
             let (settled, block) = lengths[index];
@@ -161,7 +183,7 @@ impl T3 {
                 places.add_block(sequence + row, length, block);
             }
         }
-        let logits = self.decode_blocks(ctx, x, &mut places, lengths);
+        let logits = decode(&mut places);
         drop(places);
         let finished = ctx.finish();
         for (state, &(settled, block)) in states.iter_mut().zip(lengths) {
@@ -174,7 +196,19 @@ impl T3 {
         Ok(logits)
     }
 
-    /// Runs the backbone and the head.
+    /// Embeds settled parts and blocks, then runs the backbone and the head.
+    pub(super) fn decode_passes(
+        &self,
+        ctx: &Context<'_>,
+        passes: &[BlockPass<'_>],
+        places: &mut CachePlaces<'_>,
+    ) -> Tensor {
+        let x = self.embed_blocks(ctx, passes, self.rows());
+        self.decode_blocks(ctx, x, places, &lengths(passes))
+    }
+
+    /// Runs `x`, whose rows are those of each state's settled part and block, through the backbone
+    /// and the head. Of a block without a settled part, the first place has no logits.
     fn decode_blocks(
         &self,
         ctx: &Context<'_>,
@@ -206,10 +240,10 @@ impl T3 {
             settled: &block,
             block: &block,
         };
-        let x = self.embed_blocks(ctx, &vec![pass; states], self.rows());
-        let mut places = self.backbone.dry_places(x.rows());
-        let lengths = vec![(blocks.size, blocks.size); states];
-        self.decode_blocks(ctx, x, &mut places, &lengths);
+        let mut places = self
+            .backbone
+            .dry_places(states * pass.length() * self.rows());
+        self.decode_passes(ctx, &vec![pass; states], &mut places);
     }
 
     /// Probability of each speech token at the places of a masked block after the start token,

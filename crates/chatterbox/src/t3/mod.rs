@@ -19,6 +19,7 @@ mod block_decoder;
 mod blocks;
 mod cache;
 mod conditioning;
+mod repeated;
 mod rope;
 pub mod run_on;
 pub mod sampler;
@@ -28,6 +29,7 @@ pub use alignment::{AlignmentRows, Alignments, Scores};
 pub use block_decoder::{BlockDecoder, Decided};
 pub use blocks::BlockPass;
 pub use cache::{KeyValueStore, Prefix, T3State};
+pub use repeated::RepeatedForward;
 pub use word_alignment::{AlignedWord, WordAligner};
 
 use crate::config::{AttentionHead, T3Config};
@@ -512,9 +514,11 @@ impl T3 {
                 }
             }
         }
-        let logits = ctx.device.replayed(T3::step_key(tokens.len()), || {
-            self.decode(ctx, tokens, &positions, &mut places, &mut watch)
-        });
+        let logits = ctx
+            .device
+            .replayed(RepeatedForward::step(tokens.len()).key(), || {
+                self.decode(ctx, tokens, &positions, &mut places, &mut watch)
+            });
         if let Err(error) = ctx.finish() {
             states.iter_mut().for_each(|state| state.shrink(1));
             return Err(error.into());
@@ -525,30 +529,6 @@ impl T3 {
     /// The watch of a step of `states` states.
     fn step_watch(&self, ctx: &Context<'_>, states: usize) -> Watch<'_> {
         Watch::new(ctx, &self.alignment_heads, states, TEXT_MAX)
-    }
-
-    /// Key of a step of `states` states for [`sottovoce_tensor::Device::replay`]. In one workspace,
-    /// such steps are the same operations at the same addresses, for any tokens and positions.
-    pub fn step_key(states: usize) -> u64 {
-        states as u64
-    }
-
-    /// Records a step of `states` states of `store`, without executing it; see
-    /// [`sottovoce_tensor::Device::record`]. The workspace must be the one of the steps.
-    pub fn record_step(&self, ctx: &Context<'_>, store: &KeyValueStore, states: usize) {
-        let tokens = vec![0; states];
-        let mut places = CachePlaces::dry(store.layout(), states * self.rows());
-        let mut watch = self.step_watch(ctx, states);
-        ctx.device.record(T3::step_key(states), &mut || {
-            self.decode(ctx, &tokens, &tokens, &mut places, &mut watch);
-        });
-    }
-
-    /// Most launches of a step on a device that fuses operations.
-    pub fn step_launch_count_max(&self) -> usize {
-        // A layer: projection, attention, its output, feed-forward in two. Then embedding, angles,
-        // last norm, head.
-        5 * self.config.backbone.layers + 4
     }
 
     /// Embeds each state's token once per row, then runs the backbone and the head.

@@ -10,7 +10,9 @@ use sottovoce_chatterbox::config::{
     ModelConfig, T3Config,
 };
 use sottovoce_chatterbox::s3gen::{Flow, FlowInputs, FlowOptions};
-use sottovoce_chatterbox::t3::{BlockPass, KeyValueStore, Prefix, T3, T3State, VoiceConditioning};
+use sottovoce_chatterbox::t3::{
+    BlockPass, KeyValueStore, Prefix, RepeatedForward, T3, T3State, VoiceConditioning,
+};
 use sottovoce_chatterbox::weights::{Component, WeightSource, load};
 use sottovoce_memory::driver::cuda::CudaDriver;
 use sottovoce_memory::{Memory, Owner, PoolConfiguration, Region};
@@ -194,12 +196,15 @@ impl Speaking {
     pub fn record(&mut self, device: &dyn Device, count: usize) {
         self.step.restart();
         let ctx = Context::new(&self.step, device);
-        self.t3.record_step(&ctx, &self.store, count);
+        let recorded = self
+            .t3
+            .record(&ctx, &self.store, RepeatedForward::step(count));
+        recorded.expect("a step");
     }
 
     /// Most launches of a step.
     pub fn launch_count_max(&self) -> usize {
-        self.t3.step_launch_count_max()
+        self.t3.launch_count_max(self.states.len())
     }
 
     /// Logits of a step of the first `count` states, whose alignment is read with them.
@@ -244,17 +249,32 @@ impl Speaking {
     }
 }
 
-/// What a pass over the blocks of `count` states asks for, without settled blocks and with them.
-pub fn asked_by_passes(on: &OnStandIn, config: &ModelConfig, count: usize) -> [Asked; 2] {
+/// What a run of passes asked for, and their logits.
+pub struct Passes {
+    pub asked: Vec<Asked>,
+    pub logits: Vec<f32>,
+    /// Bytes that recording took from the driver, and most that it may.
+    pub recorded_bytes: [u64; 2],
+}
+
+/// Runs passes over whole blocks, each with the number of states that settle one before it, of
+/// `count` states. With `record` all forwards are recorded first; with `forget` none is kept.
+pub fn passes(
+    on: &OnStandIn,
+    config: &ModelConfig,
+    [count, begun]: [usize; 2],
+    settled: &[usize],
+    [record, forget]: [bool; 2],
+) -> Passes {
     let t3 = loaded(on, config, Precision::F16);
     let pooled = Workspace::pooled(&on.memory, "test");
     let ctx = Context::new(&pooled, &on.device);
     let (store, prefix) = with_voice(on, &t3, &ctx);
     let block = vec![t3.config().mask_token(); 16];
-    let mut states: Vec<T3State> = (0..count)
+    let mut states: Vec<T3State> = (0..begun)
         .map(|_| {
             let mut state = t3.state(&store, STATE, prefix.clone());
-            state.reserve(96).expect("room");
+            state.reserve(200).expect("room");
             (t3.begin_blocks(&ctx, &mut state, &[7; 9], &block)).expect("a short text");
             state
         })
@@ -262,28 +282,45 @@ pub fn asked_by_passes(on: &OnStandIn, config: &ModelConfig, count: usize) -> [A
     // Nothing runs before a wait.
     ctx.download(&ctx.zeros(&[1, 1])).expect("a wait");
     let measuring = Workspace::measuring();
-    t3.measure_block_pass(&Context::new(&measuring, &on.device), count);
+    t3.measure_block_pass(&Context::new(&measuring, &on.device), begun);
     let trace = measuring.trace().expect("it measured");
     let workspace = Workspace::planned(&on.memory, &trace, "pass").expect("room");
-    [&[][..], &[3; 16]].map(|settled| {
+    let ctx = Context::new(&workspace, &on.device);
+    let own_bytes = on.device.own_bytes();
+    let mut recorded = 0;
+    for forward in t3.repeated_forwards(begun).filter(|_| record) {
+        workspace.restart();
+        (t3.record(&ctx, &store, forward)).expect("a pass");
+        recorded += 1;
+    }
+    let taken = on.device.own_bytes() - own_bytes;
+    let most = (on.device).recorded_bytes(recorded, t3.launch_count_max(begun));
+    let mut logits = Vec::new();
+    let mut run = |&settled: &usize| {
         let before = on.asked();
         workspace.restart();
-        let ctx = Context::new(&workspace, &on.device);
-        let mut states: Vec<&mut T3State> = states.iter_mut().collect();
-        let pass = BlockPass {
-            settled,
+        if forget {
+            on.device.forget_recorded();
+        }
+        let mut states: Vec<&mut T3State> = states.iter_mut().take(count).collect();
+        let pass = |index: usize| BlockPass {
+            settled: if index < settled { &[3; 16] } else { &[] },
             block: &block,
         };
-        let logits = t3.block_pass(&ctx, &mut states, &vec![pass; count]);
-        let logits = ctx.download(&logits.expect("it goes on"));
-        assert!(
-            logits
-                .expect("logits")
-                .iter()
-                .all(|logit| logit.is_finite())
-        );
+        let passes: Vec<BlockPass<'_>> = (0..count).map(pass).collect();
+        let passed = t3
+            .block_pass(&ctx, &mut states, &passes)
+            .expect("it goes on");
+        logits.extend(ctx.download(&passed).expect("logits"));
         on.since(before)
-    })
+    };
+    let asked = settled.iter().map(&mut run).collect();
+    assert!(logits.iter().all(|logit| logit.is_finite()));
+    Passes {
+        asked,
+        logits,
+        recorded_bytes: [taken, most],
+    }
 }
 
 /// Bytes of the weights that a step needs.

@@ -2,6 +2,7 @@
 
 use super::{Pipeline, StepError, Utterance};
 use crate::error::Error;
+use crate::holdings::Holdings;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::t3::{BlockPass, KeyValueStore, T3};
 use sottovoce_memory::{Memory, Owner, Region};
@@ -40,26 +41,41 @@ impl Pipeline {
     ///
     /// # Errors
     /// Names the utterance that caused the error, if only one did.
-    pub(super) fn pass_blocks(&self, under_way: &mut [&mut Utterance]) -> Result<(), StepError> {
+    pub(super) fn pass_blocks(
+        &self,
+        under_way: Vec<&mut Utterance>,
+        holdings: &Holdings,
+    ) -> Result<(), StepError> {
         let workspace = &self.workspaces()?.runs.step;
         workspace.restart();
         let ctx = Context::new(workspace, &*self.device);
         let t3 = &self.speech()?.t3;
-        let mut passes: Vec<BlockPass<'_>> = Vec::with_capacity(under_way.len());
-        let mut states = Vec::with_capacity(under_way.len());
-        for utterance in under_way.iter_mut() {
+        // In this order there are few kinds of passes, which a device records.
+        let mut ordered: Vec<(usize, &mut Utterance)> = under_way.into_iter().enumerate().collect();
+        ordered.sort_by_key(|(_, utterance)| !utterance.has_settled_block());
+        let mut passes: Vec<BlockPass<'_>> = Vec::with_capacity(ordered.len());
+        let mut states = Vec::with_capacity(ordered.len());
+        for (_, utterance) in &mut ordered {
             let speaking = utterance.speaking.as_ref();
             let blocks = speaking.and_then(|speaking| speaking.blocks.as_ref());
             passes.extend(blocks.map(|blocks| blocks.next_pass()));
             states.extend(&mut utterance.state);
         }
-        let logits = t3.block_pass(&ctx, &mut states, &passes)?;
+        let fresh = (t3.repeated_pass(&passes))
+            .is_some_and(|forward| !self.device.has_recorded(forward.key()));
+        let opening = fresh.then(|| holdings.open());
+        let passed = t3.block_pass(&ctx, &mut states, &passes);
+        drop(opening);
         let rows = t3.rows();
         let counts: Vec<usize> = passes.iter().map(BlockPass::places).collect();
         drop((passes, states));
+        let logits = passed.map_err(|refused| StepError {
+            index: refused.index.map(|index| ordered[index].0),
+            error: refused.error.into(),
+        })?;
         let vocabulary = logits.columns();
         ctx.read(&logits, |mut logits| {
-            for (utterance, count) in under_way.iter_mut().zip(counts) {
+            for ((_, utterance), count) in ordered.iter_mut().zip(counts) {
                 let (own, rest) = logits.split_at(rows * count * vocabulary);
                 take_block(&self.config, rows, utterance, own);
                 logits = rest;

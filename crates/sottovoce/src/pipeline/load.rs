@@ -1,6 +1,6 @@
 //! Loading of a model's networks into the memory that was planned for them.
 
-use super::{Pipeline, Speech, blocks};
+use super::{Pipeline, Speech, StepError, blocks};
 use crate::error::Error;
 use crate::plan::{Extent, RunTraces};
 use crate::text_stage::TextStage;
@@ -67,24 +67,24 @@ impl Pipeline {
             voices: Vec::new(),
             kept_prefixes: None,
         };
-        pipeline.record_steps()?;
+        pipeline.record_forwards()?;
         Ok(pipeline)
     }
 
-    /// Records a step of each number of streams, on a device that records.
-    fn record_steps(&self) -> Result<(), Error> {
-        let Some(speech) = (self.speech.as_ref()).filter(|_| self.config.t3.blocks.is_none())
-        else {
+    /// Records the steps, or the passes over blocks, of each number of streams, on a device that
+    /// records.
+    fn record_forwards(&self) -> Result<(), Error> {
+        let Some(speech) = &self.speech else {
             return Ok(());
         };
         let workspace = &self.workspaces()?.runs.step;
-        for streams in 1..=self.extent.streams {
-            if self.device.has_recorded(T3::step_key(streams)) {
+        for forward in speech.t3.repeated_forwards(self.extent.streams) {
+            if self.device.has_recorded(forward.key()) {
                 break;
             }
             workspace.restart();
             let ctx = Context::new(workspace, &*self.device);
-            speech.t3.record_step(&ctx, &self.store, streams);
+            (speech.t3.record(&ctx, &self.store, forward)).map_err(StepError::from)?;
         }
         self.device.check().map_err(Error::Device)
     }

@@ -3,7 +3,7 @@
 use super::{Pipeline, StepError, Utterance};
 use crate::error::Error;
 use crate::holdings::Holdings;
-use sottovoce_chatterbox::t3::T3;
+use sottovoce_chatterbox::t3::RepeatedForward;
 use sottovoce_tensor::Context;
 
 impl Pipeline {
@@ -44,7 +44,7 @@ impl Pipeline {
             return Ok(());
         }
         if self.config.t3.blocks.is_some() {
-            let passed = self.pass_blocks(&mut under_way);
+            let passed = self.pass_blocks(under_way, holdings);
             return passed.map_err(|refused| refused.among(&began));
         }
         let workspace = &self.workspaces()?.runs.step;
@@ -58,7 +58,9 @@ impl Pipeline {
         }
         // A device records the step again when its workspace has moved, which takes memory that was
         // planned from the driver.
-        let fresh = !self.device.has_recorded(T3::step_key(states.len()));
+        let fresh = !self
+            .device
+            .has_recorded(RepeatedForward::step(states.len()).key());
         let opening = fresh.then(|| holdings.open());
         let t3 = &self.speech()?.t3;
         let stepped = t3.step_scores(&ctx, &mut states, &tokens);

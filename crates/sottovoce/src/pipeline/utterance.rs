@@ -204,6 +204,15 @@ impl Utterance {
         self.speaking.is_some() || matches!(self.coming.front(), Some(Coming::Sentence(_)))
     }
 
+    /// Whether the next pass settles a block.
+    pub(super) fn has_settled_block(&self) -> bool {
+        let blocks = self
+            .speaking
+            .as_ref()
+            .and_then(|speaking| speaking.blocks.as_ref());
+        blocks.is_some_and(|blocks| !blocks.next_pass().settled.is_empty())
+    }
+
     /// The watch of a sentence's alignment, if the stream asks for one.
     pub(super) fn alignment_watch(&self, sentence: &Sentence) -> Option<AlignmentWatch> {
         self.watches_alignment

@@ -139,6 +139,17 @@ impl<'a> CachePlaces<'a> {
         }
     }
 
+    /// As [`CachePlaces::dry`], for `rows` rows in blocks of `sequences` sequences.
+    pub fn dry_blocks(layout: CacheLayout, sequences: usize, rows: usize) -> CachePlaces<'a> {
+        CachePlaces {
+            sequences: vec![CacheSequence::default(); sequences],
+            // Other than the rows' own lengths, as those of all blocks with several rows are.
+            seen: vec![1; rows],
+            has_blocks: true,
+            ..CachePlaces::dry(layout, rows)
+        }
+    }
+
     /// Adds a sequence for each row of a state whose own positions are in `own`, and returns the
     /// index of the first.
     ///

@@ -1,8 +1,8 @@
 //! The engine's device ledger equals the device's own count.
 
-use crate::scene::{options, source, stream};
+use crate::scene::{long_stream, options, source, stream};
 use cuda_stand_in::client::{self, StandIn};
-use sottovoce::{Engine, EngineOptions, Source, Voice, VoiceSource, read_in_turn};
+use sottovoce::{Engine, EngineOptions, ModelConfig, Source, Voice, VoiceSource, read_in_turn};
 use std::path::Path;
 
 /// Compares the ledger with the device's own count.
@@ -96,10 +96,9 @@ fn the_ledger_is_what_the_device_counts_to_the_byte() {
 }
 
 /// The last byte of the budget is in the plan: nothing is taken from the driver for itself later.
-#[test]
-fn a_budget_full_to_the_last_byte_holds_every_number_of_streams() {
+fn hold_every_number_of_streams(ordinal: u32, source: impl Fn() -> Source) {
     let own = "module=5242880 graph=65536 node=4096 threads=100000";
-    let device = StandIn::new(5, &format!("memory=2147483648 {own}"));
+    let device = StandIn::new(ordinal, &format!("memory=2147483648 {own}"));
     let options = EngineOptions {
         streams_max: 3,
         ..options(device)
@@ -117,10 +116,10 @@ fn a_budget_full_to_the_last_byte_holds_every_number_of_streams() {
     assert_eq!(engine.plan().streams_fit, 3);
     let own_bytes = engine.memory_report().driver_bytes;
     let graphs = || device.count("cuGraphInstantiateWithFlags");
-    let made = graphs();
+    let (made, launched) = (graphs(), device.count("cuGraphLaunch"));
     let voice = engine.voice(VoiceSource::Default).unwrap();
     for count in [3, 1, 2] {
-        let streams = (0..count).map(|seed| stream(&engine, &voice, seed));
+        let streams = (0..count).map(|seed| long_stream(&engine, &voice, seed));
         for (samples, ending) in read_in_turn(streams) {
             ending.unwrap();
             assert!(!samples.is_empty());
@@ -129,10 +128,26 @@ fn a_budget_full_to_the_last_byte_holds_every_number_of_streams() {
         assert_eq!(graphs(), made, "{count} streams");
         compare(&engine, device, "after some streams");
     }
+    assert!(device.count("cuGraphLaunch") > launched);
     let peak = device.count("used_peak");
     assert!(peak <= budget, "{peak} of {budget}");
     drop((voice, engine));
     device.expect_clean("after the engine");
+}
+
+#[test]
+fn a_budget_full_to_the_last_byte_holds_every_number_of_streams() {
+    hold_every_number_of_streams(5, source);
+}
+
+#[test]
+fn a_budget_full_to_the_last_byte_holds_every_kind_of_pass_over_blocks() {
+    hold_every_number_of_streams(44, || {
+        let mut config = ModelConfig::tiny_flash();
+        config.t3.sampling.token_count_max = 40;
+        config.voice.prompt.flow_seconds_max = 0.2;
+        Source::Random(Box::new(config))
+    });
 }
 
 #[test]

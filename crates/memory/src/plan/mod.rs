@@ -21,6 +21,7 @@
 mod conflict;
 mod csv;
 mod heuristic;
+mod learning;
 mod lifetime;
 mod moments;
 mod overlaps;

@@ -27,6 +27,7 @@
 //! depend on their speed.
 
 use super::conflict::Conflict;
+use super::learning::Learning;
 use super::{Lifetime, moments};
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,6 +83,8 @@ pub(super) struct Problem<'a> {
     pub(super) moments: usize,
     /// Length in steps of each lifetime before compression.
     pub(super) steps: &'a [u32],
+    /// Offsets of a plan that may need more than there is, or none.
+    pub(super) hint: &'a [u64],
 }
 
 /// Threads of a long search.
@@ -141,14 +144,31 @@ pub(super) fn search(problem: &Problem<'_>, capacity: u64, effort: &mut u64) -> 
     }
     // All begin with what was learnt about the moments.
     let mut searches = vec![alone; THREADS];
+    let mut learners: Vec<Option<Learning<'_>>> = (0..THREADS)
+        .map(|_| Learning::new(problem, capacity))
+        .collect();
     while *effort > 0 {
         let orders = restarts(first_limit, round, true);
-        let share = *effort / orders.len() as u64 + 1;
+        let share = *effort / (2 * orders.len() as u64) + 1;
         let used = std::thread::scope(|scope| {
             let mut threads = Vec::new();
-            for (first, search) in searches.iter_mut().enumerate() {
+            let pairs = searches.iter_mut().zip(&mut learners).enumerate();
+            for (first, (search, learner)) in pairs {
                 let orders = &orders;
-                threads.push(scope.spawn(move || search.restarts(orders, first, share)));
+                threads.push(scope.spawn(move || {
+                    let mut used = search.restarts(orders, first, share);
+                    if let Some(learner) = learner {
+                        // As long as its orders, and with another seed each time.
+                        let effort = (orders
+                            .iter()
+                            .map(|order| order.limit.min(share))
+                            .sum::<u64>())
+                            / THREADS as u64;
+                        let seed = u64::from(round) * THREADS as u64 + first as u64;
+                        used.extend(search.learn(learner, seed, orders.len() + first, effort));
+                    }
+                    used
+                }));
             }
             let used = threads.into_iter().filter_map(|thread| thread.join().ok());
             used.flatten().collect::<Vec<(usize, u64)>>()
@@ -323,6 +343,27 @@ impl<'a> Search<'a> {
             }
         }
         used
+    }
+
+    /// Searches by learning, as the restart with this `index`, unless one before it has decided;
+    /// returns the index and the work done.
+    fn learn(
+        &mut self,
+        learner: &mut Learning<'_>,
+        seed: u64,
+        index: usize,
+        effort: u64,
+    ) -> Option<(usize, u64)> {
+        if self.first_decided.load(Ordering::Relaxed) < index {
+            return None;
+        }
+        let (outcome, used) = learner.search(seed, effort, index, self.first_decided);
+        if outcome != Outcome::Undecided {
+            self.index = index;
+            self.decided = Some(outcome);
+            self.first_decided.fetch_min(index, Ordering::Relaxed);
+        }
+        Some((index, used))
     }
 
     /// Searches in one order, with at most `effort` steps of work; returns the work done.

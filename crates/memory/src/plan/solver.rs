@@ -81,7 +81,7 @@ pub fn fit(
     if set.goal <= capacity && set.searchable() {
         let mut effort = options.effort / 2;
         let highest = capacity / set.grain * set.grain;
-        match search::search(&set.problem(), highest, &mut effort) {
+        match search::search(&set.problem(&plan.offsets), highest, &mut effort) {
             Outcome::Found(offsets) => set.adopt(&mut plan, offsets),
             Outcome::Impossible => plan.proven_bytes = set.above(capacity),
             Outcome::Undecided => {}
@@ -212,7 +212,7 @@ impl CompressedSet {
                 }
                 let mut allowed = share.max(SEARCH_EFFORT_MIN).min(*effort);
                 *effort -= allowed;
-                match search::search(&self.problem(), capacity, &mut allowed) {
+                match search::search(&self.problem(&plan.offsets), capacity, &mut allowed) {
                     Outcome::Found(offsets) => self.adopt(plan, offsets),
                     Outcome::Impossible => {
                         low = self.above(capacity);
@@ -247,11 +247,13 @@ impl CompressedSet {
         self.lifetimes.len() <= SEARCH_COUNT_MAX && self.goal < 1 << 62
     }
 
-    fn problem(&self) -> Problem<'_> {
+    /// The set to search, with the offsets of the best plan known, if there is one.
+    fn problem<'a>(&'a self, hint: &'a [u64]) -> Problem<'a> {
         Problem {
             lifetimes: &self.lifetimes,
             moments: self.moments,
             steps: &self.steps,
+            hint,
         }
     }
 
@@ -285,7 +287,7 @@ impl CompressedSet {
             let smaller = CompressedSet::new(&lifetimes, 1);
             let mut share = (effort / 16).min(total);
             total -= share;
-            let outcome = search::search(&smaller.problem(), capacity, &mut share);
+            let outcome = search::search(&smaller.problem(&[]), capacity, &mut share);
             total += share;
             match outcome {
                 Outcome::Impossible => kept = fewer,

@@ -15,8 +15,9 @@ mod derived_sets;
 
 use derived_sets::{Change, DerivedSet, challenge, derive};
 
-/// As `memory plan` has.
-const EFFORT: u64 = 24_000_000_000;
+/// As `memory plan` has, within a capacity and without one.
+const CAPACITY_EFFORT: u64 = 32_000_000_000;
+const SMALLEST_EFFORT: u64 = 24_000_000_000;
 
 fn main() {
     let words: Vec<String> = (std::env::args().skip(1))
@@ -35,7 +36,7 @@ fn main() {
         }
         let options = SolveOptions {
             alignment: 1,
-            effort: EFFORT,
+            effort: CAPACITY_EFFORT,
         };
         let (start, before) = (Instant::now(), processor_seconds());
         let original = challenge(name);
@@ -45,6 +46,10 @@ fn main() {
         println!("{name}: itself in {seconds:.2} s, {work:.2} s of work");
         if is_wanted("Least", &changes) {
             let (start, before) = (Instant::now(), processor_seconds());
+            let options = SolveOptions {
+                effort: SMALLEST_EFFORT,
+                ..options.clone()
+            };
             let plan = plan::solve(&original, &options);
             let (seconds, work) = (start.elapsed().as_secs_f64(), processor_seconds() - before);
             plan::validate(&original, &plan).unwrap();

@@ -32,7 +32,7 @@ fn every_challenge_set_fits_its_capacity_backwards_in_time_and_order_too() {
             .rev()
             .map(|known| lifetime(end - known.last, end - known.first, known.bytes));
         for lifetimes in [forwards.clone(), backwards.collect()] {
-            let plan = fit(&lifetimes, 1 << 20, &exact(4_000_000_000))
+            let plan = fit(&lifetimes, 1 << 20, &exact(8_000_000_000))
                 .unwrap_or_else(|error| panic!("set {name}: {error}"));
             assert!(plan.peak <= 1 << 20, "set {name} needs {}", plan.peak);
             validate(&lifetimes, &plan).unwrap();
@@ -45,7 +45,7 @@ fn sets_derived_from_a_challenge_fit_what_they_are_known_to_fit() {
     let witness = fit(
         &challenge("B"),
         derived_sets::CAPACITY,
-        &exact(4_000_000_000),
+        &exact(8_000_000_000),
     )
     .unwrap();
     let changes = [
@@ -56,11 +56,11 @@ fn sets_derived_from_a_challenge_fit_what_they_are_known_to_fit() {
     ];
     for change in changes {
         let set = derive("B", &witness.offsets, change, 0);
-        let plan = fit(&set.lifetimes, set.capacity, &exact(4_000_000_000))
+        let plan = fit(&set.lifetimes, set.capacity, &exact(8_000_000_000))
             .unwrap_or_else(|error| panic!("{change:?}: {error}"));
         validate(&set.lifetimes, &plan).unwrap();
         // The threads of the search do not decide which plan is found.
-        let again = fit(&set.lifetimes, set.capacity, &exact(4_000_000_000)).unwrap();
+        let again = fit(&set.lifetimes, set.capacity, &exact(8_000_000_000)).unwrap();
         assert_eq!(plan, again, "{change:?}");
     }
 }

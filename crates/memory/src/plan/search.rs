@@ -19,9 +19,11 @@
 //! whose shortest end is that of the order of release.
 //!
 //! What a short search leaves undecided goes on in [`THREADS`] threads. One searches as above, in
-//! the orders of [`Preference`], and is the one that can prove that no plan exists. The other
-//! perturbs the orders, and traces each failure back to the placements that caused it, so that
-//! others, far from them in time, are not tried in vain (`Search::blame`).
+//! the orders of [`Preference`]. The other perturbs the orders, and traces each failure back to the
+//! placements that caused it, so that others, far from them in time, are not tried in vain
+//! (`Search::blame`): it proves nothing. Half of the work of both is another search, which learns
+//! from conflicts ([`Learning`]), each time from another beginning: it fits sets that are packed
+//! too tightly for this one, and proves as well that no plan exists.
 //!
 //! The threads' work is counted and the first order that decides counts, so that a plan does not
 //! depend on their speed.
@@ -91,6 +93,8 @@ pub(super) struct Problem<'a> {
 const THREADS: usize = 2;
 /// Work of a search before further threads are worth it.
 const ALONE_EFFORT: u64 = 1 << 26;
+/// Work of a thread in the first round of learning alone.
+const LEARNING_EFFORT: u64 = 1 << 28;
 /// How often a search looks whether another thread has decided, in nodes.
 const NODES_PER_LOOK: u32 = 1 << 10;
 
@@ -143,13 +147,45 @@ pub(super) fn search(problem: &Problem<'_>, capacity: u64, effort: &mut u64) -> 
         round += 1;
     }
     // All begin with what was learnt about the moments.
-    let mut searches = vec![alone; THREADS];
+    let orders = |round| restarts(first_limit, round, true);
+    in_rounds(vec![alone; THREADS], round, orders, effort)
+}
+
+/// The part of [`search`] that learns from conflicts, by itself: where a plan is known that needs
+/// little more than `capacity`, its order is worth more than any other.
+pub(super) fn learn(problem: &Problem<'_>, capacity: u64, effort: &mut u64) -> Outcome {
+    let first_decided = AtomicUsize::new(usize::MAX);
+    let search = Search::new(problem, capacity, &first_decided);
+    in_rounds(vec![search; THREADS], 0, |_| Vec::new(), effort)
+}
+
+/// Searches in threads, in rounds of the `orders`, which are followed by as much of learning, until
+/// one decides.
+fn in_rounds(
+    mut searches: Vec<Search<'_>>,
+    mut round: u32,
+    orders: impl Fn(u32) -> Vec<Restart>,
+    effort: &mut u64,
+) -> Outcome {
+    let (problem, capacity) = (searches[0].problem, searches[0].capacity);
+    let first_decided = searches[0].first_decided;
     let mut learners: Vec<Option<Learning<'_>>> = (0..THREADS)
         .map(|_| Learning::new(problem, capacity))
         .collect();
     while *effort > 0 {
-        let orders = restarts(first_limit, round, true);
-        let share = *effort / (2 * orders.len() as u64) + 1;
+        let orders = orders(round);
+        // Half of the work is for learning, unless the set has too many pairs.
+        let parts = orders.len() as u64 * (1 + u64::from(learners[0].is_some()));
+        let share = *effort / parts.max(2) + 1;
+        let learning = if orders.is_empty() {
+            LEARNING_EFFORT
+                .checked_shl(round)
+                .unwrap_or(u64::MAX)
+                .min(share)
+        } else {
+            let limits = orders.iter().map(|order| order.limit.min(share));
+            limits.sum::<u64>() / THREADS as u64
+        };
         let used = std::thread::scope(|scope| {
             let mut threads = Vec::new();
             let pairs = searches.iter_mut().zip(&mut learners).enumerate();
@@ -158,14 +194,9 @@ pub(super) fn search(problem: &Problem<'_>, capacity: u64, effort: &mut u64) -> 
                 threads.push(scope.spawn(move || {
                     let mut used = search.restarts(orders, first, share);
                     if let Some(learner) = learner {
-                        // As long as its orders, and with another seed each time.
-                        let effort = (orders
-                            .iter()
-                            .map(|order| order.limit.min(share))
-                            .sum::<u64>())
-                            / THREADS as u64;
+                        // Another beginning each time.
                         let seed = u64::from(round) * THREADS as u64 + first as u64;
-                        used.extend(search.learn(learner, seed, orders.len() + first, effort));
+                        used.extend(search.learn(learner, seed, orders.len() + first, learning));
                     }
                     used
                 }));
@@ -174,14 +205,19 @@ pub(super) fn search(problem: &Problem<'_>, capacity: u64, effort: &mut u64) -> 
             used.flatten().collect::<Vec<(usize, u64)>>()
         });
         let decided = first_decided.load(Ordering::Relaxed);
-        let used = used.into_iter().filter(|(index, _)| *index <= decided);
-        *effort = effort.saturating_sub(used.map(|(_, work)| work).sum::<u64>().max(1));
+        let work = used.iter().filter(|(index, _)| *index <= decided);
+        let work = work.map(|(_, work)| work).sum::<u64>();
+        *effort = effort.saturating_sub(work.max(1));
         let outcome = searches.iter_mut().find_map(|search| {
             let is_first = search.index == decided;
             search.decided.take().filter(|_| is_first)
         });
         if let Some(outcome) = outcome {
             return outcome;
+        }
+        if used.is_empty() {
+            // Nothing to do: no orders, and too many pairs to learn.
+            break;
         }
         round += 1;
     }

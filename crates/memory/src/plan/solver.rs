@@ -79,7 +79,7 @@ pub fn fit(
         return Ok(plan);
     }
     if set.goal <= capacity && set.searchable() {
-        let mut effort = options.effort / 2;
+        let (mut effort, rest) = (options.effort / 8 * 3, options.effort / 4);
         let highest = capacity / set.grain * set.grain;
         match search::search(&set.problem(&plan.offsets), highest, &mut effort) {
             Outcome::Found(offsets) => set.adopt(&mut plan, offsets),
@@ -87,8 +87,17 @@ pub fn fit(
             Outcome::Undecided => {}
         }
         // The best plan near the capacity; it may happen to lie within it.
-        effort += options.effort / 2;
+        effort += rest;
         set.improve(&mut plan, set.above(capacity), &mut effort);
+        // From there it may not be far.
+        if plan.peak > capacity && plan.proven_bytes <= capacity {
+            effort += options.effort / 8 * 3;
+            match search::learn(&set.problem(&plan.offsets), highest, &mut effort) {
+                Outcome::Found(offsets) => set.adopt(&mut plan, offsets),
+                Outcome::Impossible => plan.proven_bytes = set.above(capacity),
+                Outcome::Undecided => {}
+            }
+        }
     }
     if plan.peak <= capacity {
         return Ok(plan);

@@ -23,8 +23,10 @@ A trace is what `sottovoce memory replay` takes; a list of buffers (`id,lower,up
 allocations are searched exactly, for half a minute or so, until a plan fits or none can be better; what stays open is printed
 as the gap between the plan and what is proven. The exit status is 1 if a capacity was given and no plan fits it.";
 
-/// Work that a plan is worth: half a minute or so on two threads.
-const EFFORT: u64 = 24_000_000_000;
+/// Work that the smallest plan is worth: half a minute or so on two threads.
+const SMALLEST_EFFORT: u64 = 24_000_000_000;
+/// Work that a plan within a capacity is worth, which may be looked for in three ways in turn.
+const CAPACITY_EFFORT: u64 = 32_000_000_000;
 /// How many lifetimes of an explanation are printed.
 const SHOWN_MAX: usize = 20;
 
@@ -61,7 +63,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let input = read(arguments)?;
     let options = SolveOptions {
         alignment: arguments.alignment.unwrap_or(input.alignment),
-        effort: EFFORT,
+        effort: match arguments.capacity {
+            Some(_) => CAPACITY_EFFORT,
+            None => SMALLEST_EFFORT,
+        },
     };
     let (plan, refusal) = match arguments.capacity {
         None => (plan::solve(&input.lifetimes, &options), None),

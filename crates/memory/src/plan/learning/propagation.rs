@@ -182,11 +182,11 @@ impl Learning<'_> {
         }
         stacked.sort_unstable();
         self.effort = (self.effort).saturating_sub(8 * stacked.len() as u64);
-        let mut sum = 0;
+        let mut sum = 0_u64;
         let mut needed = stacked.len();
         for (at, &(bound, other)) in stacked.iter().enumerate().rev() {
-            sum += self.bytes[other as usize];
-            if bound + sum > self.bounds[index] {
+            sum = sum.saturating_add(self.bytes[other as usize]);
+            if bound.saturating_add(sum) > self.bounds[index] {
                 needed = at;
             }
         }

@@ -1,6 +1,7 @@
 //! Parser of PyTorch's out-of-memory message: of any version and device, within any text.
 
 mod accelerator;
+mod driver_pool;
 mod explanation;
 mod other_errors;
 
@@ -8,6 +9,7 @@ pub use accelerator::Accelerator;
 pub use explanation::MessageExplanation;
 pub use other_errors::other_error;
 
+use driver_pool::DRIVER_POOL_MARK;
 use serde::Serialize;
 
 /// Bytes of a text that are searched for a message.
@@ -18,6 +20,11 @@ pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
 pub struct OutOfMemoryMessage {
     /// The kind of device whose allocator refused.
     pub accelerator: Accelerator,
+    /// Whether the driver's own pool refused (`backend:cudaMallocAsync`).
+    pub driver_pool: bool,
+    /// Whether the text shows that expandable segments do nothing there: by PyTorch's warning, or
+    /// by paths of Windows.
+    pub without_expandable_segments: bool,
     /// Device index.
     pub device: Option<u64>,
     /// Bytes requested.
@@ -44,16 +51,32 @@ impl OutOfMemoryMessage {
     /// Finds and parses the last message in a text, such as a log.
     pub fn parse(text: &str) -> Option<OutOfMemoryMessage> {
         let text = plain(text);
-        OutOfMemoryMessage::parse_plain(&text).or_else(|| {
+        let message = OutOfMemoryMessage::parse_plain(&text).or_else(|| {
             let bare = without_prefixes(&text)?;
             OutOfMemoryMessage::parse_plain(&bare)
+        })?;
+        let without_expandable_segments = text
+            .contains("expandable_segments not supported on this platform")
+            || is_windows(&text);
+        Some(OutOfMemoryMessage {
+            without_expandable_segments,
+            ..message
         })
     }
 
     fn parse_plain(text: &str) -> Option<OutOfMemoryMessage> {
         // Terminals and logs wrap the message.
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let begin = text.rfind("Tried to allocate ")?;
+        let request = text.rfind("Tried to allocate ");
+        let driver_pool = text.rfind(DRIVER_POOL_MARK);
+        if let Some(begin) = driver_pool.filter(|&begin| request.is_none_or(|place| place < begin))
+        {
+            let message = OutOfMemoryMessage::parse_driver_pool(&text, begin);
+            if message.is_some() {
+                return message;
+            }
+        }
+        let begin = request?;
         let end = text[begin..]
             .find("Traceback")
             .map_or(text.len(), |end| begin + end);
@@ -85,6 +108,8 @@ impl OutOfMemoryMessage {
         }
         Some(OutOfMemoryMessage {
             accelerator,
+            driver_pool: false,
+            without_expandable_segments: false,
             device: number_after(text, "GPU ").or_else(|| number_after(text, "NPU ")),
             tried,
             total,
@@ -125,6 +150,16 @@ fn plain(text: &str) -> String {
         plain.push_str(end.map_or("", |end| &part[end + 1..]));
     }
     plain
+}
+
+/// Whether a text has a path of Windows, as a traceback there has.
+fn is_windows(text: &str) -> bool {
+    text.match_indices(":\\").any(|(place, _)| {
+        let mut before = text[..place].chars().rev();
+        let drive = before.next();
+        drive.is_some_and(|drive| drive.is_ascii_alphabetic())
+            && !before.next().is_some_and(char::is_alphanumeric)
+    })
 }
 
 /// The text without what a log puts before each line, if the line of the last message and the one
@@ -223,6 +258,8 @@ mod tests {
         .unwrap();
         let expected = OutOfMemoryMessage {
             accelerator: Accelerator::Cuda,
+            driver_pool: false,
+            without_expandable_segments: false,
             device: Some(1),
             tried: (2.0 * GIB) as u64,
             total: Some((23.69 * GIB) as u64),
@@ -377,11 +414,91 @@ mod tests {
                 "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
                 "outside",
             ),
+            (
+                "RuntimeError: cuda runtime error (2) : out of memory at aten/src/THC/THCStorage.cu:58",
+                "outside",
+            ),
+            ("NCCL WARN Cuda failure 2 'out of memory'", "outside"),
+            (
+                "Out of memory: Killed process 812 (python3) total-vm:61230000kB",
+                "host",
+            ),
+            (
+                "OSError: [WinError 1455] The paging file is too small for this operation to complete.",
+                "host",
+            ),
+            (
+                "BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 1024",
+                "ONNX Runtime",
+            ),
+            (
+                "torch.OutOfMemoryError: Allocation on device \nGot an OOM, unloading all loaded models.",
+                "cudaMallocAsync",
+            ),
         ] {
             assert_eq!(OutOfMemoryMessage::parse(text), None, "{text}");
             assert!(other_error(text).unwrap().contains(words), "{text}");
         }
-        assert_eq!(other_error("RuntimeError: shape mismatch"), None);
+        for text in [
+            "RuntimeError: shape mismatch",
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate",
+        ] {
+            assert_eq!(other_error(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_message_of_the_drivers_own_pool_is_parsed() {
+        let message = OutOfMemoryMessage::parse(
+            "torch.OutOfMemoryError: Allocation on device 0 would exceed allowed memory. (out of memory)\n\
+             Currently allocated     : 10.50 GiB\n\
+             Requested               : 26.25 MiB\n\
+             Device limit            : 12.00 GiB\n\
+             Free (according to CUDA): 0 bytes\n\
+             PyTorch limit (set by user-supplied memory fraction)\n\
+             \x20                       : 17179869184.00 GiB",
+        )
+        .unwrap();
+        let expected = OutOfMemoryMessage {
+            driver_pool: true,
+            device: Some(0),
+            tried: (26.25 * MIB) as u64,
+            total: Some(12 << 30),
+            free: Some(0),
+            allocated: Some((10.5 * GIB) as u64),
+            ..OutOfMemoryMessage::default()
+        };
+        assert_eq!(message, expected);
+        let explanation = message.explain();
+        let [refusal, elsewhere] = &explanation.findings[..] else {
+            panic!("{explanation:?}");
+        };
+        assert!(refusal.contains("backend:cudaMallocAsync"), "{refusal}");
+        assert!(elsewhere.contains("1.50 GiB"), "{elsewhere}");
+        assert_eq!(explanation.line, None);
+    }
+
+    #[test]
+    fn expandable_segments_are_not_advised_where_the_text_shows_that_they_do_nothing() {
+        let request = "CUDA out of memory. Tried to allocate 900.00 MiB (GPU 0; 8.00 GiB total capacity; 6.06 GiB \
+                       already allocated; 0 bytes free; 7.23 GiB reserved in total by PyTorch)";
+        let explained = |before: &str| {
+            let text = format!("{before}\ntorch.cuda.OutOfMemoryError: {request}");
+            OutOfMemoryMessage::parse(&text).unwrap().explain()
+        };
+        for before in [
+            "  File \"C:\\webui\\venv\\lib\\site-packages\\torch\\nn\\modules\\conv.py\", line 459, in forward",
+            "UserWarning: expandable_segments not supported on this platform (Triggered internally at ...)",
+        ] {
+            let explanation = explained(before);
+            assert_eq!(explanation.line, None, "{before}");
+            let finding = &explanation.findings[0];
+            assert!(finding.contains("max_split_size_mb:512"), "{finding}");
+            assert!(!finding.contains("on Linux"), "{finding}");
+        }
+        for before in ["  File \"/w/train.py\", line 42, in forward", "step:\\n"] {
+            assert!(explained(before).line.is_some(), "{before}");
+        }
     }
 
     #[test]

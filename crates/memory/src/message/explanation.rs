@@ -27,6 +27,9 @@ impl OutOfMemoryMessage {
         if self.accelerator == Accelerator::Mps {
             return self.explain_mps();
         }
+        if self.driver_pool {
+            return self.explain_driver_pool();
+        }
         let monitor = self.accelerator.monitor();
         let mut findings = Vec::new();
         let mut is_in_pieces = false;
@@ -36,11 +39,18 @@ impl OutOfMemoryMessage {
             (total, allowed) => total.or(allowed),
         };
         if limit.is_some_and(|limit| self.tried > limit) {
-            findings.push(format!(
-                "The request for {tried} is larger than all memory of the device: the program must ask for less, \
-                 for example by smaller batches or shorter inputs."
-            ));
+            findings.push(self.larger_than_the_device());
         }
+        let expandable_segments = |verb: &str| {
+            match self.without_expandable_segments {
+            true => "Expandable segments do nothing on this platform: max_split_size_mb:512 is the option to try."
+                .to_owned(),
+            false => format!(
+                "Expandable segments {verb} ({}).",
+                self.accelerator.where_expandable()
+            ),
+        }
+        };
         let unallocated = self.unallocated.unwrap_or(0);
         let is_limited = self
             .allowed
@@ -59,20 +69,19 @@ impl OutOfMemoryMessage {
         if findings.is_empty() && unallocated >= self.tried {
             findings.push(format!(
                 "The allocator had {} reserved but unallocated, more than the {tried} requested, but in pieces: this is \
-                 fragmentation, which expandable segments reduce ({}).",
+                 fragmentation. {}",
                 Bytes(unallocated),
-                self.accelerator.where_expandable()
+                expandable_segments("reduce it")
             ));
             is_in_pieces = true;
         } else if findings.is_empty()
             && unallocated.saturating_add(self.free.unwrap_or(0)) >= self.tried
         {
             findings.push(format!(
-                "{} unallocated in the pool and {} free on the device would together have been enough for {tried}: \
-                 expandable segments can join them ({}).",
+                "{} unallocated in the pool and {} free on the device would together have been enough for {tried}. {}",
                 Bytes(unallocated),
                 Bytes(self.free.unwrap_or(0)),
-                self.accelerator.where_expandable()
+                expandable_segments("can join them")
             ));
             is_in_pieces = true;
         } else if let (true, Some(allocated)) = (findings.is_empty(), self.allocated) {
@@ -123,11 +132,58 @@ impl OutOfMemoryMessage {
             );
         }
         findings.extend(self.accelerator.options().map(str::to_owned));
-        let line = (self.accelerator.expandable_segments()).filter(|_| is_in_pieces);
+        let line = (self.accelerator.expandable_segments())
+            .filter(|_| is_in_pieces && !self.without_expandable_segments);
         MessageExplanation {
             message: self.clone(),
             findings,
             line: line.map(str::to_owned),
+        }
+    }
+
+    fn larger_than_the_device(&self) -> String {
+        format!(
+            "The request for {} is larger than all memory of the device: the program must ask for less, for example \
+             by smaller batches or shorter inputs.",
+            Bytes(self.tried)
+        )
+    }
+
+    /// Interprets the figures of the backend `cudaMallocAsync`.
+    fn explain_driver_pool(&self) -> MessageExplanation {
+        let allocated = self.allocated.unwrap_or(0);
+        let mut findings = Vec::new();
+        if self.total.is_some_and(|total| self.tried > total) {
+            findings.push(self.larger_than_the_device());
+        } else {
+            findings.push(format!(
+                "The driver's own pool (backend:cudaMallocAsync) refused {}, with {} in use by tensors. The options of \
+                 PyTorch's caching allocator, such as expandable_segments, do nothing with this backend: the program \
+                 must use less memory (smaller batches, lower precision, fewer copies).",
+                Bytes(self.tried),
+                Bytes(allocated)
+            ));
+        }
+        if let Some(allowed) = self.allowed {
+            findings.push(format!(
+                "The process was allowed {} of the device (set_per_process_memory_fraction).",
+                Bytes(allowed)
+            ));
+        } else if let (Some(total), Some(free)) = (self.total, self.free) {
+            let elsewhere = total.saturating_sub(free).saturating_sub(allocated);
+            if elsewhere > CONTEXT_BYTES {
+                findings.push(format!(
+                    "{} of the device were in use beside that: kept by the pool, by other processes, which {} \
+                     shows, or by libraries.",
+                    Bytes(elsewhere),
+                    self.accelerator.monitor()
+                ));
+            }
+        }
+        MessageExplanation {
+            message: self.clone(),
+            findings,
+            line: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Out-of-memory errors that PyTorch's allocators did not raise.
 
 /// Marks of these errors, and what they say. Earlier rows are the more specific ones.
-const OTHER_ERRORS: [(&[&str], &str); 10] = [
+const OTHER_ERRORS: [(&[&str], &str); 12] = [
     (
         &[
             "DefaultCPUAllocator",
@@ -20,8 +20,19 @@ const OTHER_ERRORS: [(&[&str], &str); 10] = [
             "std::bad_alloc",
             "Cannot allocate memory",
             "OOMKilled",
+            "Out of memory: Killed process",
+            "The paging file is too small",
         ],
         "it is of the host's memory, of which the system, or the container's limit, had too little",
+    ),
+    (
+        &["Allocation on device "],
+        "it is of PyTorch's backend cudaMallocAsync, without its figures: the device was full, the options of the \
+         caching allocator do nothing with this backend, and the program must use less memory",
+    ),
+    (
+        &["BFCArena"],
+        "it is of ONNX Runtime, whose arena has settings of its own, such as gpu_mem_limit and arena_extend_strategy",
     ),
     (
         &["No available memory for the cache blocks"],
@@ -66,6 +77,9 @@ const OTHER_ERRORS: [(&[&str], &str); 10] = [
             "CUBLAS_STATUS_ALLOC_FAILED",
             "CUDNN_STATUS_ALLOC_FAILED",
             "cudaMalloc failed: out of memory",
+            "cuda runtime error (2)",
+            "Cuda failure 2 ",
+            "Cuda failure 'out of memory'",
         ],
         "the device was full for a call outside of PyTorch's allocator, such as a context or a library's workspace: \
          nvidia-smi shows who holds it, and torch.cuda.empty_cache() gives the allocator's cache back",
@@ -75,6 +89,8 @@ const OTHER_ERRORS: [(&[&str], &str); 10] = [
 /// What an out-of-memory error says that is in the text and that none of PyTorch's allocators for
 /// devices raised.
 pub fn other_error(text: &str) -> Option<&'static str> {
+    // Its name ends like that of the host's error.
+    let text = text.replace("OutOfMemoryError", "");
     let found = |marks: &&[&str]| marks.iter().any(|mark| text.contains(mark));
     let (_, meaning) = OTHER_ERRORS.iter().find(|(marks, _)| found(marks))?;
     Some(meaning)

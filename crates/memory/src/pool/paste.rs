@@ -28,6 +28,7 @@ pub fn options_of_line(line: &str) -> String {
         }
         // The second line of a pair in YAML.
         let text = line.strip_prefix("value:").unwrap_or(line);
+        let text = other_variable(text).unwrap_or(text);
         return unquoted(text).trim().to_owned();
     };
     let (before, after) = (&line[..place], &line[place + length..]);
@@ -36,6 +37,32 @@ pub fn options_of_line(line: &str) -> String {
     // `{"value": "VALUE", "name": "NAME"}`
     let earlier = is_empty.then(|| value_of_key(before)).flatten();
     unquoted(earlier.unwrap_or(value)).to_owned()
+}
+
+/// The assignment in a line that sets a variable of another name, without the shell's command before
+/// it and the program after it.
+fn other_variable(line: &str) -> Option<&str> {
+    const COMMANDS: [&str; 8] = [
+        "export",
+        "declare -x",
+        "typeset -x",
+        "env",
+        "set",
+        "setx",
+        "ENV",
+        "$env:",
+    ];
+    let begins = |command: &&str| line.starts_with(command);
+    let command = COMMANDS.into_iter().filter(begins).map(str::len).max();
+    let text = line[command.unwrap_or(0)..].trim_start();
+    let (name, value) = text.split_once('=')?;
+    let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    if name.trim_end().is_empty() || !name.trim_end().bytes().all(is_name) {
+        return None;
+    }
+    let value = value.trim_start();
+    let end = value.find(char::is_whitespace).unwrap_or(value.len());
+    Some(&text[..text.len() - (value.len() - end)])
 }
 
 /// Comments of a job's script that a scheduler reads.
@@ -378,6 +405,11 @@ fn share(lower: &str) -> Option<f64> {
 /// The accepted value nearest to one that is out of range. Zero and less have none: they are meant
 /// to switch the option off.
 fn limit(name: &str, lower: &str, unit: &str) -> Option<String> {
+    // PyTorch reads sizes with C's `stoi`.
+    let is_beyond = |size: f64| size > f64::from(i32::MAX);
+    if name.ends_with("_mb") && size(lower, unit).is_some_and(is_beyond) {
+        return Some(i32::MAX.to_string());
+    }
     let limit = match name {
         "garbage_collection_threshold" if share(lower)? >= 1.0 => "0.99",
         "per_process_memory_fraction" if share(lower)? > 1.0 => "1",
@@ -458,6 +490,20 @@ mod tests {
             let lines = format!("{comment} {set}\r\n{}\r\n", set.replace("128", "64"));
             assert_eq!(options_of_line(&lines), "max_split_size_mb:64", "{lines}");
         }
+        for (line, set) in [
+            ("export CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES=0"),
+            ("set OMP_NUM_THREADS=4\r", "OMP_NUM_THREADS=4"),
+            (
+                "CUDA_LAUNCH_BLOCKING=1 python train.py --lr=1",
+                "CUDA_LAUNCH_BLOCKING=1",
+            ),
+            (
+                "$env:PYTORCH_NO_CUDA_MEMORY_CACHING = 1",
+                "PYTORCH_NO_CUDA_MEMORY_CACHING = 1",
+            ),
+        ] {
+            assert_eq!(options_of_line(line), set, "{line}");
+        }
         let other = "PYTORCH_CUDA_ALLOC_CONFIG=expandable_segments:True";
         assert_eq!(
             options_of_line(other),
@@ -485,6 +531,10 @@ mod tests {
             ("max_split_size_mb:128,5", "max_split_size_mb:129"),
             ("max_split_size_mb:1e3", "max_split_size_mb:1000"),
             ("max_split_size_mb:10", "max_split_size_mb:21"),
+            (
+                "max_split_size_mb:99999999999",
+                "max_split_size_mb:2147483647",
+            ),
             ("large_segment_size_mb:4", "large_segment_size_mb:11"),
             (
                 "pinned_reserve_segment_size_mb:2GB",

@@ -44,7 +44,9 @@ pub fn run(path: &Path, json: bool) -> Outcome {
     if let Some(line) = &explanation.line {
         writeln!(out, "    {line}")?;
     }
-    if matches!(message.accelerator, Accelerator::Cuda | Accelerator::Rocm) {
+    // The driver's own pool records no history.
+    if matches!(message.accelerator, Accelerator::Cuda | Accelerator::Rocm) && !message.driver_pool
+    {
         writeln!(
             out,
             "For what a run would take under each setting, record a snapshot and give it to `sottovoce memory advise`."

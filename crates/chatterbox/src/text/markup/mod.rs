@@ -189,7 +189,9 @@ impl<'s> Reader<'s, '_> {
                 '&' => self.entity(),
                 '!' if self.rest().starts_with("![") => self.link(1),
                 '[' => self.bracket(),
+                '~' | '^' if self.script(character) => true,
                 '*' | '_' | '~' => self.emphasis(character),
+                '=' => self.highlight(),
                 '|' if self.row => {
                     self.push(',');
                     self.push(' ');
@@ -495,7 +497,9 @@ impl<'s> Reader<'s, '_> {
             Effect::SayAs => {
                 let how = tag.attribute("interpret-as").unwrap_or("");
                 let by_character = ["characters", "spell-out", "verbatim", "digits"].contains(&how);
-                self.spelt = !tag.closing && by_character;
+                // One that is never closed must not spell the rest of the text.
+                let closed = !tag.closing && self.close(&tag.name, after).is_some();
+                self.spelt = closed && by_character;
                 self.push(' ');
             }
         }
@@ -633,6 +637,53 @@ impl<'s> Reader<'s, '_> {
         let start = self.at + before + close;
         self.jumps.insert(start, start + 1 + end + 1);
         self.skip(before + 1)
+    }
+
+    /// `H~2~O`, `x^2^`, `19^th^`: a short index or exponent between its marks. That of digits alone
+    /// is a power.
+    fn script(&mut self, mark: char) -> bool {
+        const LETTERS_MAX: usize = 3;
+        let rest = self.rest();
+        let behind = self.source[..self.at].chars().next_back();
+        let inner = rest[1..].split(mark).next().unwrap_or("");
+        let closed = rest[1 + inner.len()..].starts_with(mark);
+        let short = (1..=LETTERS_MAX).contains(&inner.len())
+            && inner.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if !closed || !short || !behind.is_some_and(char::is_alphanumeric) {
+            return false;
+        }
+        if mark == '^' && inner.bytes().all(|byte| byte.is_ascii_digit()) {
+            self.push(mark);
+        }
+        let close = self.at + 1 + inner.len();
+        self.jumps.insert(close, close + 1);
+        self.skip(1)
+    }
+
+    /// `==marked words==` on one line.
+    fn highlight(&mut self) -> bool {
+        const MARK: &str = "==";
+        let rest = self.rest();
+        let behind = self.source[..self.at].chars().next_back();
+        let is_inner = |c: char| !c.is_whitespace() && c != '=';
+        let opens = rest.starts_with(MARK)
+            && rest[MARK.len()..].starts_with(is_inner)
+            && !behind.is_some_and(|c| c.is_alphanumeric() || c == '=');
+        if !opens {
+            return false;
+        }
+        let line = rest[MARK.len()..].split('\n').next().unwrap_or("");
+        let Some((inner, after)) = line.split_once(MARK) else {
+            return false;
+        };
+        if !inner.ends_with(is_inner)
+            || after.starts_with(|c: char| c.is_alphanumeric() || c == '=')
+        {
+            return false;
+        }
+        let close = self.at + MARK.len() + inner.len();
+        self.jumps.insert(close, close + MARK.len());
+        self.skip(MARK.len())
     }
 
     /// Runs of `*`, `_` and `~~` at a word's border; within a word they are plain characters.

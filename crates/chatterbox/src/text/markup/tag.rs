@@ -54,6 +54,16 @@ const BLOCKS: &[&str] = &[
     "figcaption",
     "hr",
     "form",
+    "summary",
+    "details",
+    "caption",
+    "tfoot",
+    "legend",
+    "fieldset",
+    "address",
+    "option",
+    "select",
+    "dialog",
     "body",
     "html",
     "paragraph",
@@ -75,10 +85,9 @@ pub(super) const HIDDEN: &[&str] = &[
 ];
 const INLINE: &[&str] = &[
     // HTML.
-    "a", "abbr", "b", "big", "button", "center", "cite", "code", "del", "details", "dfn", "em",
-    "font", "i", "img", "input", "ins", "kbd", "label", "link", "mark", "meta", "head", "q", "s",
-    "samp", "small", "span", "strike", "strong", "sub", "summary", "sup", "time", "tt", "u", "var",
-    "wbr", // SSML.
+    "a", "abbr", "b", "big", "button", "center", "cite", "code", "del", "dfn", "em", "font", "i",
+    "img", "input", "ins", "kbd", "label", "link", "mark", "meta", "head", "q", "samp", "small",
+    "span", "strike", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr", // SSML.
     "speak", "voice", "prosody", "emphasis", "phoneme", "lang", "audio", "w", "token", "lexicon",
     "lookup", "prompt", "answer", "response", "final", "output",
 ];
@@ -170,7 +179,8 @@ impl<'a> Tag<'a> {
         let name = self.name.as_str();
         Some(match name {
             "break" | "pause" | "silence" => Effect::Pause,
-            "br" => Effect::Space,
+            // `s` is a sentence in SSML.
+            "br" | "s" => Effect::Space,
             "td" | "th" => Effect::Cell,
             "sub" if self.attribute("alias").is_some() => Effect::Substitute,
             "say-as" => Effect::SayAs,

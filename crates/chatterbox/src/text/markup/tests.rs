@@ -28,6 +28,23 @@ fn markup_is_not_read_aloud() {
             "Hello | {1} | world",
         ),
         ("<speak><p>One.</p><p>Two.</p></speak>", "One. | Two."),
+        ("<p><s>One.</s><s>Two.</s></p>", "One. Two."),
+        (
+            "The tag <say-as interpret-as=\"characters\"> spells.",
+            "The tag spells.",
+        ),
+        (
+            "<details><summary>More</summary>Hidden text.</details>",
+            "More | Hidden text.",
+        ),
+        (
+            "H~2~O, x^2^, the 19^th^, ==marked words== here.",
+            "H2O, x^2, the 19th, marked words here.",
+        ),
+        (
+            "if (a==b && c==d), a == b, ~5 to ~6, 2^10",
+            "if (a==b && c==d), a == b, ~5 to ~6, 2^10",
+        ),
         (
             "See [the manual](https://example.com/a) for more.",
             "See the manual for more.",

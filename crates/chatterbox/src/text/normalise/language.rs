@@ -75,6 +75,8 @@ pub(super) struct Language {
     pub lettered: &'static [&'static str],
     /// Makers and series before the numbers of their models, which are read in pairs of digits.
     pub paired: &'static [&'static str],
+    /// Endings of units that measure the same, a row for each quantity.
+    pub quantities: &'static [&'static [&'static str]],
     /// Nouns before which an amount with its unit is singular: `a 12 V battery`.
     pub measured: &'static [&'static str],
     /// Units of which tenths are fractions: `3/10 miles`.
@@ -168,8 +170,29 @@ pub(super) struct Unit {
     pub short: &'static [&'static str],
     /// Singular and plural.
     pub names: [&'static str; 2],
-    /// Whether it may be separated from its number: `5 kg` is always a mass, `5 A` may be anything.
-    pub apart: bool,
+    pub distance: Distance,
+}
+
+/// Where an abbreviation of a unit may stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Distance {
+    /// Directly behind its number or after a space: `5 kg` is always a mass.
+    Any,
+    /// Directly behind its number: `5 A` may be anything.
+    Touching,
+    /// After a space: `802.11ac` and `costs 5c.` are no acres and cups.
+    Apart,
+}
+
+impl Distance {
+    /// Whether the unit may stand after a space, or else directly behind its number.
+    pub fn allows(self, apart: bool) -> bool {
+        match self {
+            Distance::Any => true,
+            Distance::Touching => !apart,
+            Distance::Apart => apart,
+        }
+    }
 }
 
 /// When an abbreviation stands for its word.
@@ -202,6 +225,15 @@ impl Language {
         let mut days = self.weekdays.iter();
         let (day, _) = days.find(|(day, short)| is_meant(day) || is_meant(short))?;
         Some(day)
+    }
+
+    /// Whether two units measure the same, so that neither divides the other.
+    pub fn same_quantity(&self, one: &str, other: &str) -> bool {
+        let quantity = |unit: &str| {
+            let mut rows = self.quantities.iter();
+            rows.position(|endings| endings.iter().any(|ending| unit.ends_with(ending)))
+        };
+        quantity(one).is_some() && quantity(one) == quantity(other)
     }
 
     /// Reads digits one by one; other characters are skipped.

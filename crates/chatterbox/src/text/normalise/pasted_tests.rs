@@ -444,6 +444,84 @@ fn indices_and_powers_of_formulas_are_said_without_their_braces() {
 }
 
 #[test]
+fn marks_with_a_decimal_point_and_times_of_races_are_read_to_their_end() {
+    spoken(&[
+        (
+            "It scored 9.8/10.",
+            "It scored nine point eight out of ten.",
+        ),
+        ("4.5/5 stars", "four point five out of five stars"),
+        ("2.5/5 = 0.5", "two point five/five equals zero point five"),
+        (
+            "a 10K in 26:17.53",
+            "a ten K in twenty six minutes and seventeen point five three seconds",
+        ),
+        (
+            "She ran 1:01.5.",
+            "She ran one minute and one point five seconds.",
+        ),
+        ("at 7:30.", "at seven thirty."),
+        ("at 7:30.Then", "at seven thirty. Then"),
+    ]);
+}
+
+#[test]
+fn a_dash_directly_before_a_number_behind_a_word_is_a_minus_sign() {
+    spoken(&[
+        (
+            "It was –3 °C, down from –10.",
+            "It was minus three degrees Celsius, down from minus ten.",
+        ),
+        ("1; –3", "one; minus three"),
+        ("He left – 3 came.", "He left – three came."),
+        ("June 5 –7", "June fifth –seven"),
+    ]);
+}
+
+#[test]
+fn letters_directly_behind_a_number_are_no_acres_and_a_pair_of_currencies_has_no_amount() {
+    spoken(&[
+        ("802.11ac", "eight hundred two point one one ac"),
+        ("5 ac of land", "five acres of land"),
+        ("2 qts of milk", "two quarts of milk"),
+        (
+            "Room 12-A, item 00123-A is",
+            "Room twelve-A, item zero zero one two three-A is",
+        ),
+        ("a 12-V battery", "a twelve volt battery"),
+        ("6 ft/1.8 m", "six feet/one point eight meters"),
+        (
+            "350°F/180°C",
+            "three hundred fifty degrees Fahrenheit/one hundred eighty degrees Celsius",
+        ),
+        ("8 L/100 km", "eight liters per one hundred kilometers"),
+        (
+            "250 mg/5 mL",
+            "two hundred fifty milligrams per five milliliters",
+        ),
+        (
+            "Sell EUR/USD 1.08 now.",
+            "Sell EUR/USD one point zero eight now.",
+        ),
+        ("USD 5", "five US dollars"),
+    ]);
+}
+
+#[test]
+fn paths_from_a_variable_or_above_and_places_in_files_are_spelt() {
+    spoken(&[
+        ("$HOME/.bashrc", "dollar home slash dot bashrc"),
+        ("~/.bashrc", "tilde slash dot bashrc"),
+        ("../lib", "dot dot slash lib"),
+        (
+            "src/main.rs:42:7",
+            "SRC slash main dot RS colon four two colon seven",
+        ),
+        ("$5/month", "five dollars per month"),
+    ]);
+}
+
+#[test]
 fn a_few_initialisms_are_no_shouting() {
     spoken(&[
         (

@@ -603,7 +603,7 @@ fn months_and_years_in_ranges() {
             "2005-06, 2019-12, 1998-2001",
             "two thousand five to oh six, December twenty nineteen, nineteen ninety eight to two thousand one",
         ),
-        ("-10--5 or –5", "minus ten to minus five or –five"),
+        ("-10--5 or –5", "minus ten to minus five or minus five"),
         ("–5 is less", "minus five is less"),
         (
             "5-10x, 1:02:03.5",

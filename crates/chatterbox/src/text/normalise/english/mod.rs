@@ -118,6 +118,7 @@ pub(super) static ENGLISH: Language = Language {
     length_words: words::LENGTH_WORDS,
     lettered: words::LETTERED,
     paired: names::PAIRED,
+    quantities: units::QUANTITIES,
     measured: units::MEASURED,
     divided: &["miles", "inches", "meters", "seconds", "hours", "degrees"],
     verdicts: &["would"],

@@ -1,12 +1,12 @@
 //! Units of measurement and rates.
 
-use super::super::language::Unit;
+use super::super::language::{Distance, Unit};
 
 const fn unit(short: &'static [&'static str], one: &'static str, several: &'static str) -> Unit {
     Unit {
         short,
         names: [one, several],
-        apart: true,
+        distance: Distance::Any,
     }
 }
 
@@ -15,7 +15,16 @@ const fn close(short: &'static [&'static str], one: &'static str, several: &'sta
     Unit {
         short,
         names: [one, several],
-        apart: false,
+        distance: Distance::Touching,
+    }
+}
+
+/// A unit whose abbreviation means something else directly behind a number.
+const fn spaced(short: &'static [&'static str], one: &'static str, several: &'static str) -> Unit {
+    Unit {
+        short,
+        names: [one, several],
+        distance: Distance::Apart,
     }
 }
 
@@ -63,6 +72,39 @@ pub(super) const MEASURED: &[&str] = &[
     "timeout", "video",
 ];
 
+/// The first row that has a unit's ending counts: a fluid ounce is no mass.
+pub(super) const QUANTITIES: &[&[&str]] = &[
+    &["per hour", "per second", "knot"],
+    &[
+        "liter",
+        "gallon",
+        "quart",
+        "fluid ounce",
+        "cup",
+        "spoon",
+        "barrel",
+        "cubic foot",
+        "cubic meter",
+        "cubic inch",
+    ],
+    &[
+        "square foot",
+        "square meter",
+        "square mile",
+        "square kilometer",
+        "acre",
+        "hectare",
+    ],
+    &["meter", "foot", "inch", "mile", "yard"],
+    &["gram", "ounce", "pound", "ton"],
+    &["Celsius", "Fahrenheit", "kelvin"],
+    &["hour", "minute", "second"],
+    &["watt", "horsepower"],
+    &["calorie", "joule"],
+    &["byte"],
+    &["percent"],
+];
+
 pub(super) const UNITS: &[Unit] = &[
     // Length.
     unit(&["km"], "kilometer", "kilometers"),
@@ -84,7 +126,7 @@ pub(super) const UNITS: &[Unit] = &[
     unit(&["px"], "pixel", "pixels"),
     // Area and volume; squares and cubes of lengths are formed by rule.
     unit(&["ha"], "hectare", "hectares"),
-    unit(&["ac"], "acre", "acres"),
+    spaced(&["ac"], "acre", "acres"),
     unit(&["acre-ft"], "acre foot", "acre feet"),
     unit(
         &["sq ft", "sqft", "sq. ft.", "sf"],
@@ -110,11 +152,11 @@ pub(super) const UNITS: &[Unit] = &[
     unit(&["ml", "mL"], "milliliter", "milliliters"),
     unit(&["μl", "μL"], "microliter", "microliters"),
     unit(&["gal", "gals"], "gallon", "gallons"),
-    unit(&["qt"], "quart", "quarts"),
+    unit(&["qt", "qts"], "quart", "quarts"),
     close(&["pt"], "point", "points"),
     unit(&["fl oz", "fl. oz."], "fluid ounce", "fluid ounces"),
     unit(&["tsp"], "teaspoon", "teaspoons"),
-    unit(&["c."], "cup", "cups"),
+    spaced(&["c."], "cup", "cups"),
     unit(&["tbsp"], "tablespoon", "tablespoons"),
     unit(&["bbl"], "barrel", "barrels"),
     unit(&["cc"], "CC", "CC"),

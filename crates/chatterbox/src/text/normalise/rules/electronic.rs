@@ -210,18 +210,48 @@ fn is_drive(text: &str) -> bool {
         && characters.as_str().starts_with(":\\")
 }
 
+/// What a path begins with: the root, the home folder, the folder above or a variable, `$HOME/`.
+fn is_rooted(text: &str) -> bool {
+    let variable = text.strip_prefix('$').and_then(|rest| rest.split_once('/'));
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    text.starts_with("~/")
+        || text.starts_with("../")
+        || variable.is_some_and(|(name, _)| is_name(name))
+}
+
+/// A path without the line and column behind it: `main.rs:42:7`.
+fn without_place(text: &str) -> &str {
+    let mut path = text;
+    while let Some((before, digits)) = path.rsplit_once(':')
+        && !digits.is_empty()
+        && digits.bytes().all(|c| c.is_ascii_digit())
+    {
+        path = before;
+    }
+    path
+}
+
 fn is_file(text: &str) -> bool {
+    let text = without_place(text);
     let name = text.rsplit(['/', '\\']).next().unwrap_or("");
     let Some((stem, end)) = name.rsplit_once('.') else {
-        // A path of at least two parts from the root or the home folder.
-        let home = text.starts_with("~/");
-        let rooted = text.starts_with('/') || home || text.starts_with("./");
+        // A path of at least two parts from the root, or of one from elsewhere.
+        let named = is_rooted(text);
+        let rooted = text.starts_with('/') || named || text.starts_with("./");
         return rooted
-            && (home || text.matches('/').count() >= 2)
+            && (named || text.matches('/').count() >= 2)
             && text.split('/').skip(1).all(|part| !part.is_empty());
     };
+    if stem.is_empty() && is_rooted(text) {
+        // `~/.bashrc`
+        return end.chars().any(char::is_alphanumeric);
+    }
     // From the root or the home folder, any end will do.
-    let rooted = text.starts_with(['/', '~']) && text.matches('/').count() >= 2;
+    let rooted =
+        (text.starts_with(['/', '~']) || is_rooted(text)) && text.matches('/').count() >= 2;
     let known = rooted || FILE_ENDS.contains(&end.to_ascii_lowercase().as_str());
     known && !stem.is_empty() && stem.chars().any(char::is_alphanumeric)
 }

@@ -96,6 +96,13 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
         if dimensions && length == 1 {
             return None;
         }
+        // `room 12-A`, `invoice 00123-A`: a letter behind a number is a unit only before its noun.
+        let noun = ahead.rest.strip_prefix([' ', '-']);
+        let modifies = noun.is_some_and(|noun| noun.starts_with(char::is_lowercase));
+        let code = number.whole.len() > 1 && number.whole.starts_with('0');
+        if length == 1 && (!modifies || code) {
+            return None;
+        }
         // `12-oz. cans`: the full stop of an abbreviation.
         let mut stop = ahead;
         let goes_on = stop.take('.') && stop.space() && stop.peek().is_some_and(char::is_lowercase);
@@ -130,14 +137,15 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     let noun = scan.rest.starts_with(' ') && holds(language.measured, first_word(scan.rest));
     let one = number.is_one() || noun || modifies_noun(setting, cursor, &scan);
     let mut words = format!("{words} {}", unit.of(one));
-    // `10 L/100 km`
+    // `10 L/100 km`, but not `6 ft/1.8 m`, the same in other units.
     let mut below = scan;
     if below.take('/')
         && let Some(number) = Number::read(&mut below)
-        && let Some(unit) = unit_after(language, &mut below)
+        && let Some(divisor) = unit_after(language, &mut below)
+        && !language.same_quantity(&unit.one, &divisor.one)
     {
         let many = number.words(language);
-        words = format!("{words} {} {many} {}", language.words.per, unit.several);
+        words = format!("{words} {} {many} {}", language.words.per, divisor.several);
         scan = below;
     }
     Reading::new(words, scan.used)
@@ -165,7 +173,9 @@ pub(super) fn divisor(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     let unit = unit(language, &mut scan)?;
     let written = &start.rest[..scan.used - start.used];
     let raised = written.ends_with(|c: char| c.is_ascii_digit());
-    let sure = |unit: &Unit| unit.apart && written.len() > 1 && unit.short.contains(&written);
+    let sure = |unit: &Unit| {
+        unit.distance.allows(true) && written.len() > 1 && unit.short.contains(&written)
+    };
     if !scan.ends_word() || !(raised || (!slash && language.units.iter().any(sure))) {
         return None;
     }
@@ -486,12 +496,8 @@ pub(super) fn unit_after(language: &Language, scan: &mut Scan<'_>) -> Option<Mea
     let start = ahead;
     let found = unit(language, &mut ahead)?;
     let read = &start.rest[..ahead.used - start.used];
-    if apart
-        && language
-            .units
-            .iter()
-            .any(|unit| !unit.apart && unit.short.contains(&read))
-    {
+    let written = |unit: &&Unit| unit.short.contains(&read);
+    if !(language.units.iter().filter(written)).all(|unit| unit.distance.allows(apart)) {
         return None;
     }
     // `2 tbsp. sugar`: the full stop belongs to the unit if the sentence continues.

@@ -8,7 +8,9 @@ use crate::text::normalise::scan::{Cursor, Scan, first_word};
 
 /// `$20.50`, `$ 10`, `10€`, `£5m`, `-$5`, `$10-20`, `$20/mo`, `100 USD`.
 pub(super) fn money(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
-    if !cursor.starts_word() {
+    // The second currency of a pair, `EUR/USD 1.08`, has no amount.
+    let pair = cursor.continues_chain() && cursor.rest().starts_with(char::is_alphabetic);
+    if !cursor.starts_word() || pair {
         return None;
     }
     let language = setting.language;

@@ -69,7 +69,7 @@ pub(super) fn fraction(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading
     Reading::new(words, scan.used)
 }
 
-/// `10/10`, and any part of ten or a hundred shortly after a word such as `rated`.
+/// `10/10`, `4.5/5`, and any part of ten or a hundred shortly after a word such as `rated`.
 fn score(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Option<String> {
     /// How many words before a score may announce it.
     const WORDS: usize = 3;
@@ -103,7 +103,12 @@ fn score(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Optio
         && (is_counted(next) && !language.divided.contains(&next)
             || language.verdicts.contains(&next));
     let of_ten = marks == 10 && points.integer().is_some_and(|points| points < 10) && followed;
-    if !full && !announced && !of_ten {
+    // No fraction has a decimal point; `2.5/5 = 0.5` is a division.
+    let decimal = points.part.is_some()
+        && [5, 10, 20, 100].contains(&marks)
+        && points.approximately() <= marks as f64
+        && !ahead.rest.trim_start().starts_with('=');
+    if !full && !announced && !of_ten && !decimal {
         return None;
     }
     *scan = ahead;

@@ -74,9 +74,15 @@ pub(super) fn operator(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading
 pub(super) fn minus(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let mut scan = cursor.scan();
     let sign = scan.take_any(&['-', '−', '–'])?;
-    // A dash before a number is a sign only at the beginning of a phrase.
+    // A dash before a number is a sign at the beginning of a phrase, and directly before the number
+    // behind a word in small letters: `it was –3 °C`, but not `June 5 –7` or `left – 3 came`.
     let phrase = cursor.before().trim_end();
-    if sign == '–' && !(phrase.is_empty() || phrase.ends_with(['(', ':', ','])) {
+    let begins = phrase.is_empty() || phrase.ends_with(['(', ':', ',', ';']);
+    let word = phrase.rsplit(char::is_whitespace).next().unwrap_or("");
+    let behind_word = cursor.before().ends_with(' ')
+        && scan.rest.starts_with(|c: char| c.is_ascii_digit())
+        && word.chars().all(char::is_lowercase);
+    if sign == '–' && !begins && !behind_word {
         return None;
     }
     if scan.rest.starts_with(' ') && is_equation(cursor, scan.rest) {

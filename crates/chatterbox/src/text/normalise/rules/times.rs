@@ -10,10 +10,46 @@ pub(super) fn time(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         return None;
     }
     let mut scan = cursor.scan();
-    let words = (time_words(setting.language, &mut scan))
+    let words = (lap(setting.language, &mut scan))
+        .or_else(|| time_words(setting.language, &mut scan))
         .or_else(|| four_digits(setting.language, cursor, &mut scan))
         .or_else(|| with_letter(setting.language, cursor, &mut scan))?;
     Reading::new(words, scan.used)
+}
+
+/// `26:17.53`: minutes, seconds and parts of them, as a race takes.
+fn lap(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let digits = ahead.digits();
+    let minutes: u64 = digits.parse().ok().filter(|_| digits.len() <= 2)?;
+    let seconds = (ahead.take(':')).then(|| sixtieths(&mut ahead))??;
+    let part = (ahead.take('.')).then(|| ahead.digits())?;
+    if !(1..=3).contains(&part.len()) || !ahead.ends_word() || ahead.goes_on_as_chain() {
+        return None;
+    }
+    *scan = ahead;
+    let words = &language.words;
+    Some(format!(
+        "{} {} {} {}",
+        counted(language, minutes, words.minutes),
+        words.and,
+        point_seconds(language, seconds, part),
+        words.seconds[1]
+    ))
+}
+
+fn counted(language: &Language, value: u64, [one, several]: [&str; 2]) -> String {
+    let name = if value == 1 { one } else { several };
+    format!("{} {name}", (language.cardinal)(value))
+}
+
+fn point_seconds(language: &Language, seconds: u64, part: &str) -> String {
+    format!(
+        "{} {} {}",
+        (language.cardinal)(seconds),
+        language.words.point,
+        language.one_by_one(part)
+    )
 }
 
 /// Words before a time of the day.
@@ -63,17 +99,10 @@ fn with_letter(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) ->
             language.pair(minute)
         ));
     }
-    let counted = |value: u64, [one, several]: [&str; 2]| {
-        format!(
-            "{} {}",
-            (language.cardinal)(value),
-            if value == 1 { one } else { several }
-        )
-    };
-    let hours = counted(hour, language.words.hours);
+    let hours = counted(language, hour, language.words.hours);
     Some(format!(
         "{hours} {}",
-        counted(minute, language.words.minutes)
+        counted(language, minute, language.words.minutes)
     ))
 }
 
@@ -123,27 +152,18 @@ pub(super) fn time_words(language: &Language, scan: &mut Scan<'_>) -> Option<Str
     }
     let mut words = match (minute, second) {
         (Some(minute), Some(second)) => {
-            let counted = |value: u64, [one, several]: [&str; 2]| {
-                format!(
-                    "{} {}",
-                    (language.cardinal)(value),
-                    if value == 1 { one } else { several }
-                )
-            };
             let seconds = match part {
-                "" => counted(second, language.words.seconds),
+                "" => counted(language, second, language.words.seconds),
                 _ => format!(
-                    "{} {} {} {}",
-                    (language.cardinal)(second),
-                    language.words.point,
-                    language.one_by_one(part),
+                    "{} {}",
+                    point_seconds(language, second, part),
                     language.words.seconds[1]
                 ),
             };
             format!(
                 "{} {} {} {seconds}",
-                counted(hour, language.words.hours),
-                counted(minute, language.words.minutes),
+                counted(language, hour, language.words.hours),
+                counted(language, minute, language.words.minutes),
                 language.words.and,
             )
         }

@@ -343,6 +343,23 @@ fn a_tag_with_a_picture_before_the_audio_is_skipped() {
 }
 
 #[test]
+fn bytes_that_are_missing_within_a_stream_cost_no_more_than_their_packets() {
+    for name in ["adts.aac", "speech.mp3"] {
+        let whole = file(name);
+        let seconds = 0.4 * f64::from(SAMPLE_RATE);
+        for place in (whole.len() / 2..whole.len() - 200).step_by(53) {
+            let holed = [&whole[..place], &whole[place + 77..]].concat();
+            let recording = decode(&holed, &OPTIONS);
+            let samples = recording.map(|recording| recording.samples.len());
+            assert!(
+                samples.as_ref().is_ok_and(|&count| count as f64 > seconds),
+                "{name} without 77 bytes at {place}: {samples:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn channels_that_cancel_do_not_silence_each_other() {
     let speech = speech();
     let inverted: Vec<f32> = speech

@@ -325,8 +325,8 @@ impl Library {
     fn take(&mut self, packet: &Packet, mixer: &mut Mixer) -> Result<(), AudioError> {
         let buffer: GenericAudioBufferRef<'_> = match self.decoder.decode(packet) {
             Ok(buffer) => buffer,
-            // The last packet is truncated.
-            Err(error) if is_end(&error) => return mixer.pass_over("a packet is cut short"),
+            // The packet ends within its data: it is the last one, or bytes are missing in it.
+            Err(SymphoniaError::IoError(_)) => return mixer.pass_over("a packet is cut short"),
             // Damage may look like a feature that the decoder has not.
             Err(SymphoniaError::DecodeError(reason) | SymphoniaError::Unsupported(reason)) => {
                 return mixer.pass_over(reason);

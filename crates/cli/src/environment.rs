@@ -41,7 +41,10 @@ pub const VARIABLES: [(&str, &str); 14] = [
         "the same, where neither of those before is set",
     ),
     ("TERM", "`dumb` for a terminal without control codes"),
-    ("HOME", "home folder; `USERPROFILE` where it is not set"),
+    (
+        "HOME",
+        "home folder; `USERPROFILE`, or the system's record of the user, where it is not set",
+    ),
 ];
 
 /// The hub clients' common variables: HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN.
@@ -103,6 +106,8 @@ pub fn terminal_is_dumb() -> bool {
 fn home() -> PathBuf {
     path("HOME")
         .or_else(|| path("USERPROFILE"))
+        // A service may have neither; the system knows its user's.
+        .or_else(std::env::home_dir)
         .unwrap_or_default()
 }
 

@@ -13,7 +13,7 @@ use crate::openapi;
 use crate::options::ServerOptions;
 use crate::record::{REQUEST_ID, record};
 use crate::routes::compat;
-use crate::routes::speech::{IGNORED, RATE, SEED};
+use crate::routes::speech::{IGNORED, RATE, SEED, WARNINGS};
 use crate::speaking::{Speaker, StreamLabels};
 use crate::voices::{Voices, recorded_voice};
 use axum::Router;
@@ -208,6 +208,13 @@ fn cors(origins: &[String]) -> CorsLayer {
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
         .allow_private_network(AllowPrivateNetwork::yes())
-        .expose_headers([REQUEST_ID, IGNORED, SEED, RATE, header::RETRY_AFTER])
+        .expose_headers([
+            REQUEST_ID,
+            IGNORED,
+            WARNINGS,
+            SEED,
+            RATE,
+            header::RETRY_AFTER,
+        ])
         .max_age(ALLOWED_FOR)
 }

@@ -22,11 +22,12 @@ const REST_MAX: Duration = Duration::from_millis(300);
 /// How long an utterance keeps its place while no text comes.
 const SILENT_MAX: Duration = Duration::from_secs(10);
 
-/// Voice and options of the utterances that follow.
-#[derive(Clone)]
+/// Voice and options of utterances.
 pub(crate) struct Manner {
     pub(crate) voice: Speaker,
     pub(crate) options: StreamOptions,
+    /// Fields that were sent with them but are not known.
+    pub(crate) unknown: Vec<String>,
 }
 
 /// An event of a conversation.
@@ -48,12 +49,15 @@ pub(crate) struct Sound {
     pub(crate) words: Vec<WordTime>,
     /// Options that were sent but have no effect with the model.
     pub(crate) without_effect: Vec<&'static str>,
+    /// How its utterance is spoken.
+    pub(crate) manner: Arc<Manner>,
 }
 
 /// Text of an utterance that has no stream yet.
-#[derive(Default)]
 struct Waiting {
     text: String,
+    /// `None` after a refused choice: it is not spoken.
+    manner: Option<Arc<Manner>>,
     /// Whether it was flushed.
     finished: bool,
 }
@@ -69,6 +73,7 @@ impl Waiting {
 /// The utterance under way.
 struct Utterance {
     speaking: Speaking,
+    manner: Arc<Manner>,
     encoder: Encoder,
     /// Whether its text is complete; further text starts another utterance.
     finished: bool,
@@ -83,9 +88,10 @@ struct Utterance {
 }
 
 impl Utterance {
-    fn new(speaking: Speaking) -> Result<Utterance, ServerError> {
+    fn new(speaking: Speaking, manner: Arc<Manner>) -> Result<Utterance, ServerError> {
         Ok(Utterance {
             speaking,
+            manner,
             encoder: Encoder::new(AudioFormat::Pcm, SAMPLE_RATE)?,
             finished: false,
             ended: false,
@@ -130,8 +136,8 @@ type Starting = BoxFuture<'static, Result<Speaking, ServerError>>;
 pub(crate) struct Conversation {
     app: Arc<App>,
     record: Option<Arc<RequestRecord>>,
-    /// `None` after a refused choice: nothing is spoken before the next one.
-    manner: Option<Manner>,
+    /// How the text that follows is spoken; `None` after a refused choice.
+    manner: Option<Arc<Manner>>,
     /// Text without a stream, one entry per utterance.
     waiting: VecDeque<Waiting>,
     starting: Option<Starting>,
@@ -151,7 +157,7 @@ impl Conversation {
         Conversation {
             app,
             record,
-            manner: Some(manner),
+            manner: Some(Arc::new(manner)),
             waiting: VecDeque::new(),
             starting: None,
             starts_whole: false,
@@ -160,14 +166,15 @@ impl Conversation {
         }
     }
 
-    /// Sets voice and options of the utterances that follow; `None` lets nothing be spoken.
+    /// Sets voice and options of the text that follows; with `None` it is not spoken. The text so
+    /// far is spoken as it was to be, and its utterance ends.
     pub(crate) fn speak_as(&mut self, manner: Option<Manner>) {
-        self.manner = manner;
-    }
-
-    /// Voice and options of the utterances that follow.
-    pub(crate) fn manner(&self) -> Option<&Manner> {
-        self.manner.as_ref()
+        let unfinished = self.waiting.back().filter(|waiting| !waiting.finished);
+        if unfinished.is_some_and(|waiting| is_blank(&waiting.text)) {
+            self.waiting.pop_back();
+        }
+        self.flush();
+        self.manner = manner.map(Arc::new);
     }
 
     /// Adds text to the utterance under way, or to the last waiting one.
@@ -204,6 +211,7 @@ impl Conversation {
             Some(waiting) => waiting.text.push_str(text),
             None => self.waiting.push_back(Waiting {
                 text: text.to_owned(),
+                manner: self.manner.clone(),
                 finished: false,
             }),
         }
@@ -259,20 +267,20 @@ impl Conversation {
         if self.starting.is_some() || self.utterance.is_some() {
             return;
         }
-        if self.manner.is_none() {
-            self.spoke |= self.waiting.iter().any(Waiting::is_speakable);
-            self.waiting.clear();
+        while let Some(refused) = self.waiting.pop_front_if(|front| front.manner.is_none()) {
+            self.spoke |= refused.is_speakable();
         }
-        let speakable = self.waiting.front().is_some_and(Waiting::is_speakable);
-        let Some(manner) = self.manner.as_ref().filter(|_| speakable) else {
+        let front = self.waiting.front().filter(|front| front.is_speakable());
+        let Some((front, manner)) = front.and_then(|front| Some((front, front.manner.as_ref()?)))
+        else {
             return;
         };
         self.spoke = true;
         // A complete text is passed whole: how an open text is split into pieces depends on timing.
-        let front = self.waiting.front().filter(|front| front.finished);
-        self.starts_whole = front.is_some();
+        self.starts_whole = front.finished;
+        let whole = front.finished.then(|| front.text.clone());
         let request = Request {
-            text: front.map_or_else(String::new, |front| front.text.clone()),
+            text: whole.unwrap_or_default(),
             voice: manner.voice.clone(),
             options: manner.options.clone(),
             asked: Instant::now(),
@@ -323,10 +331,15 @@ impl Conversation {
 
     /// Handles the start of an utterance. If it was refused, its text is dropped.
     fn began(&mut self, started: Result<Speaking, ServerError>) -> Result<(), ServerError> {
-        let Some(Waiting { text, finished }) = self.waiting.pop_front() else {
+        let Some(Waiting {
+            text,
+            manner: Some(manner),
+            finished,
+        }) = self.waiting.pop_front()
+        else {
             return Ok(());
         };
-        let mut utterance = Utterance::new(started?)?;
+        let mut utterance = Utterance::new(started?, manner)?;
         if self.starts_whole {
             utterance.finished = true;
             self.utterance = Some(utterance);
@@ -357,6 +370,7 @@ impl Conversation {
                             metrics: chunk.metrics,
                             words: chunk.words,
                             without_effect: utterance.speaking.without_effect().to_vec(),
+                            manner: utterance.manner.clone(),
                         }));
                     }
                     Err(error) => Heard::Failed(error.into()),

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::callers::client_address;
 use crate::error::ServerError;
-use crate::listener::Overload;
+use crate::listener::Refusal;
 use crate::options::ServerOptions;
 use crate::record::RequestRecord;
 use crate::routes::{compat, stream};
@@ -239,8 +239,8 @@ fn admit(app: &App, request: &mut Request) -> Result<(), ServerError> {
         .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |info| info.0.ip());
     let caller = client_address(peer, request.headers(), &options.trusted_proxies);
     if !probe {
-        if let Some(overload) = extensions.get::<Overload>() {
-            return Err(overload.error());
+        if let Some(refusal) = extensions.get::<Refusal>() {
+            return Err(refusal.error());
         }
         app.rates.check(caller)?;
         // A proxy's connection belongs to no caller; the calls over it count for their own callers.
@@ -249,7 +249,7 @@ fn admit(app: &App, request: &mut Request) -> Result<(), ServerError> {
         {
             let most = options.limits.connections_per_caller;
             let share = app.connections.take(caller, most);
-            record.hold(share.ok_or_else(|| Overload::Caller.error())?);
+            record.hold(share.ok_or_else(|| Refusal::Caller.error())?);
         }
     }
     let host = host(request);

@@ -57,24 +57,27 @@ pub(crate) struct ConnectionShare {
 
 /// Why a connection has no share. It gets one response and is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Overload {
+pub(crate) enum Refusal {
     /// The server's limit is reached.
     Server,
     /// The caller's limit is reached.
     Caller,
+    /// The server is stopping.
+    Stopping,
 }
 
-impl Overload {
+impl Refusal {
     pub(crate) fn error(self) -> ServerError {
         let (status, reason) = match self {
-            Overload::Server => (
+            Refusal::Server => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "as many connections are open as may be",
             ),
-            Overload::Caller => (
+            Refusal::Caller => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "this address holds as many connections as it may",
             ),
+            Refusal::Stopping => return ServerError::Stopping,
         };
         ServerError::Overloaded { status, reason }
     }
@@ -85,16 +88,16 @@ impl Overload {
 struct SpareConnections(VecDeque<AbortHandle>);
 
 /// Takes a share for a new connection of `peer`; otherwise returns the reason.
-pub(crate) fn share(app: &App, peer: IpAddr) -> Result<ConnectionShare, Overload> {
+pub(crate) fn share(app: &App, peer: IpAddr) -> Result<ConnectionShare, Refusal> {
     let of_caller = if is_trusted(peer, &app.options.trusted_proxies) {
         None
     } else {
         let most = app.options.limits.connections_per_caller;
-        Some(app.connections.take(peer, most).ok_or(Overload::Caller)?)
+        Some(app.connections.take(peer, most).ok_or(Refusal::Caller)?)
     };
     let permit = app.connection_places.clone().try_acquire_owned();
     Ok(ConnectionShare {
-        _permit: permit.map_err(|_| Overload::Server)?,
+        _permit: permit.map_err(|_| Refusal::Server)?,
         _of_caller: of_caller,
     })
 }
@@ -121,8 +124,9 @@ pub struct Addresses {
     pub wyoming: Option<SocketAddr>,
 }
 
-/// Serves until `stop` completes. Then it refuses new work, lets streams finish within the limit,
-/// and ends the rest. Calls `listening` with the addresses once connections are accepted.
+/// Serves until `stop` completes. Then it refuses new work with 503 and still answers probes, lets
+/// streams finish within the limit, and ends the rest. Calls `listening` with the addresses once
+/// connections are accepted.
 ///
 /// # Errors
 /// If an option has a value that is not allowed, an address cannot be listened on, or the service
@@ -184,7 +188,6 @@ pub async fn serve(
             spare.push(served);
         }
     }
-    drop(listener);
     if let Some(wyoming) = wyoming {
         wyoming.abort();
     }
@@ -199,6 +202,25 @@ pub async fn serve(
     if let Some(idle) = idle {
         idle.abort();
     }
+    let turning_away = async {
+        loop {
+            match listener.accept().await {
+                Ok((socket, peer)) => {
+                    let refusal = Err(Refusal::Stopping);
+                    spare.push(connection(&app, &router, socket, peer, refusal));
+                }
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    };
+    tokio::select! {
+        () = finish_streams(&app) => Ok(()),
+        () = turning_away => Ok(()),
+    }
+}
+
+/// Waits until the connections from before the stop have ended. Streams beyond the limit are ended.
+async fn finish_streams(app: &App) {
     let grace = app.options.limits.shutdown_time;
     let ended = app.connections_ended();
     tokio::pin!(ended);
@@ -207,7 +229,6 @@ pub async fn serve(
         app.host.end_streams();
         let _ = tokio::time::timeout(LAST_WORDS, &mut ended).await;
     }
-    Ok(())
 }
 
 /// A listening socket whose connections have bounded buffers.
@@ -232,7 +253,7 @@ fn connection(
     router: &Router,
     socket: TcpStream,
     peer: SocketAddr,
-    share: Result<ConnectionShare, Overload>,
+    share: Result<ConnectionShare, Refusal>,
 ) -> AbortHandle {
     // Sound is sent in small packets, which must not wait for each other.
     let _ = socket.set_nodelay(true);
@@ -244,7 +265,7 @@ fn connection(
             limits.slow_reader_time.min(SPARE_RECEIVE),
         ),
     };
-    let overload = share.as_ref().err().copied();
+    let refusal = share.as_ref().err().copied();
     let socket = ImpatientSocket::new(socket, share.ok(), slow_reader);
     let router = router.clone();
     let service = TowerToHyperService::new(tower::service_fn(
@@ -252,15 +273,15 @@ fn connection(
             let mut request = request.map(axum::body::Body::new);
             let extensions = request.extensions_mut();
             extensions.insert(ConnectInfo(peer));
-            if let Some(overload) = overload {
-                extensions.insert(overload);
+            if let Some(refusal) = refusal {
+                extensions.insert(refusal);
             }
             let router = router.clone();
             async move {
                 let mut response = router.oneshot(request).await?;
                 // A connection over the limit gets one response. An upgraded connection closes by
                 // itself.
-                if overload.is_some() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                if refusal.is_some() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }
@@ -274,13 +295,17 @@ fn connection(
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
-    let mut stopping = app.connection();
+    // The stop waits for no connection that came after it.
+    let mut stopping = (refusal != Some(Refusal::Stopping)).then(|| app.connection());
     let ended = EndedOnDrop(app.clone());
     tokio::spawn(async move {
         let _ended = ended;
         tokio::pin!(served);
         let stopped = async {
-            let _ = stopping.wait_for(|stopping| *stopping).await;
+            match &mut stopping {
+                Some(stopping) => drop(stopping.wait_for(|stopping| *stopping).await),
+                None => std::future::pending().await,
+            }
         };
         let ended = tokio::select! {
             ended = served.as_mut() => ended,

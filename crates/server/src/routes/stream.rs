@@ -91,6 +91,7 @@ impl Manner {
         Manner {
             voice: Speaker::Named(DEFAULT_VOICE.into()),
             options: StreamFields::default().options().clone(),
+            unknown: Vec::new(),
         }
     }
 
@@ -100,6 +101,7 @@ impl Manner {
             voice: Speaker::Named(voice.unwrap_or_else(|| DEFAULT_VOICE.into())),
             // One seed for all speech until the next start.
             options: StreamFields::from_fields(fields)?.options().clone(),
+            unknown: fields.unread(),
         })
     }
 }
@@ -107,15 +109,15 @@ impl Manner {
 /// Opens a WebSocket: text arrives in pieces, sound leaves as it is made.
 ///
 /// Send JSON messages: `{"type":"start","voice":"default","speed":1}` with a voice and the options
-/// of the speech call (may be left out), `{"type":"text","text":"a piece, cut anywhere"}`,
-/// `{"type":"flush"}` to speak what is there, `{"type":"cancel"}` to stop at once and forget what
-/// waits, `{"type":"end"}` to speak what is there and close. The text up to a flush is one
-/// utterance: each sentence is spoken as soon as it is whole, and sounds as in the same text at
-/// once.
+/// of the speech call for the text that follows (may be left out),
+/// `{"type":"text","text":"a piece, cut anywhere"}`, `{"type":"flush"}` to speak what is there,
+/// `{"type":"cancel"}` to stop at once and forget what waits, `{"type":"end"}` to speak what is
+/// there and close. The text up to a flush is one utterance: each sentence is spoken as soon as it
+/// is whole, and sounds as in the same text at once.
 ///
 /// Binary messages are sound: 16-bit little-endian PCM, mono, 24 kHz, at most a second each. JSON
 /// messages are `ready`, `chunk` after the sound of each chunk (with its `metrics`, the `seed`,
-/// and as `ignored` the options that change nothing with this model),
+/// and as `ignored` the fields of its `start` that change nothing with this model or are unknown),
 /// `idle` when all text so far was spoken, `cancelled`, `done` before the end, and `error` (with
 /// OpenAI's `error` object). Text without words is a short silence.
 ///
@@ -421,14 +423,15 @@ impl Connection {
                     let piece = pcm.split_to(pcm.len().min(SOUND_BYTES_MAX));
                     self.unsent.push_back(Message::Binary(piece));
                 }
-                let manner = self.conversation.manner();
-                let seed = manner.map_or(0, |manner| manner.options.seed);
+                let seed = sound.manner.options.seed;
                 let mut told = json!({"type": "chunk", "seed": seed, "metrics": sound.metrics});
                 if !sound.words.is_empty() {
                     told["words"] = json!(sound.words);
                 }
-                if !sound.without_effect.is_empty() {
-                    told["ignored"] = json!(sound.without_effect);
+                let unknown = sound.manner.unknown.iter().map(String::as_str);
+                let ignored: Vec<&str> = unknown.chain(sound.without_effect).collect();
+                if !ignored.is_empty() {
+                    told["ignored"] = json!(ignored);
                 }
                 self.tell(told);
             }

@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::conversation::{Conversation, Heard, Manner, Sound};
 use crate::error::ServerError;
 use crate::fields::{Fields, base_language};
-use crate::listener::{ACCEPT_PAUSE, ConnectionShare, Overload, listen, share};
+use crate::listener::{ACCEPT_PAUSE, ConnectionShare, Refusal, listen, share};
 use crate::openai::{StreamFields, check_text};
 use crate::socket::ImpatientSocket;
 use crate::speaking::Speaker;
@@ -71,17 +71,17 @@ async fn converse(
     app: Arc<App>,
     socket: TcpStream,
     peer: SocketAddr,
-    share: Result<ConnectionShare, Overload>,
+    share: Result<ConnectionShare, Refusal>,
 ) {
     let mut stopping = app.connection();
     let limits = &app.options.limits;
-    let overload = share.as_ref().err().copied();
+    let refusal = share.as_ref().err().copied();
     let socket = ImpatientSocket::new(socket, share.ok(), limits.slow_reader_time);
     let (input, output) = tokio::io::split(socket);
     let input = EventReader::new(input, &app.bodies, limits.body_bytes, limits.receive_time);
     let mut connection = Connection::new(app.clone(), input, output, peer);
-    let ended = match overload {
-        Some(overload) => Err(overload.error()),
+    let ended = match refusal {
+        Some(refusal) => Err(refusal.error()),
         None => connection.run(&mut stopping).await,
     };
     if let Err(error) = ended {
@@ -263,6 +263,7 @@ impl Connection {
         let manner = Manner {
             voice: Speaker::Named(name),
             options,
+            unknown: Vec::new(),
         };
         Ok(Speech {
             conversation: Conversation::new(self.app.clone(), None, manner),
@@ -311,8 +312,7 @@ impl Connection {
         for option in sound.without_effect.iter().filter(|_| first) {
             tracing::warn!(%peer, option, "an option has no effect with this model");
         }
-        let manner = speech.conversation.manner();
-        let language = manner.and_then(|manner| manner.options.language.as_deref());
+        let language = sound.manner.options.language.as_deref();
         let of_language = |warning: &&Warning| Some(&*warning.character) == language;
         for warning in sound.metrics.warnings.iter().filter(of_language) {
             let Warning {

@@ -284,6 +284,60 @@ async fn words_that_make_no_sense_are_answered_and_the_conversation_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn text_that_waits_is_spoken_as_it_was_asked_for_whatever_start_follows() {
+    let server = Server::start(options()).await;
+    let mut conversation = Conversation::open(&server).await;
+    let start = |seed: u64| json!({"type": "start", "seed": seed});
+    let text = |text: &str| json!({"type": "text", "text": text});
+    // The first text is long enough to be under way when the last command has come.
+    for command in [
+        start(1),
+        text(&"A first sentence of some length. ".repeat(8)),
+        start(2),
+        text("A second."),
+        json!({"type": "flush"}),
+        json!({"type": "start", "speed": 40}),
+        text("One that is lost."),
+        json!({"type": "flush"}),
+        start(3),
+        text("And a third."),
+        json!({"type": "end"}),
+    ] {
+        conversation.say(command).await;
+    }
+    let (mut seeds, mut errors) = (Vec::new(), 0);
+    loop {
+        let words = conversation.words().await;
+        match words["type"].as_str().unwrap() {
+            "chunk" => seeds.push(words["seed"].as_u64().unwrap()),
+            "error" => errors += 1,
+            "done" => break,
+            _ => {}
+        }
+    }
+    seeds.dedup();
+    assert_eq!((seeds, errors), (vec![1, 2, 3], 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_of_start_that_are_not_known_are_told() {
+    let server = Server::start(options()).await;
+    let mut conversation = Conversation::open(&server).await;
+    let start = json!({"type": "start", "seed": 1, "response_format": "mp3", "memory_bytes": 1});
+    conversation.say(start).await;
+    let text = json!({"type": "text", "text": "Good day."});
+    conversation.say(text.clone()).await;
+    conversation.say(json!({"type": "flush"})).await;
+    let chunk = conversation.words().await;
+    assert_eq!(chunk["ignored"], json!(["memory_bytes", "response_format"]));
+    conversation.until("idle").await;
+    conversation.say(json!({"type": "start", "seed": 1})).await;
+    conversation.say(text).await;
+    conversation.say(json!({"type": "end"})).await;
+    assert!(conversation.words().await.get("ignored").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_senseless_words_from_one_who_does_not_read_are_not_piled_up() {
     let server = Server::start(ServerOptions {
         limits: Limits {

@@ -363,6 +363,34 @@ async fn a_stopping_server_finishes_what_is_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_server_tells_whoever_comes_that_it_stops() {
+    let mut server = Server::start(options()).await;
+    let mut client = server.connect().await;
+    client.send_post("/v1/audio/speech", &story()).await;
+    // What is not read stays under way.
+    client.head().await.unwrap();
+    let mut earlier = server.connect().await;
+    assert_eq!(earlier.get("/health/live").await.status, 200);
+    server.stop();
+    // An open connection without a request is closed by the stop.
+    while earlier.piece().await.is_some() {}
+    let ready = server.get("/health/ready").await;
+    assert_eq!(
+        (ready.status, &ready.json()["status"]),
+        (503, &json!("stopping"))
+    );
+    let body = json!({"input": "Good day."});
+    let refused = server.post("/v1/audio/speech", &body).await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.json()["error"]["code"], "stopping");
+    assert_eq!(refused.header("connection"), Some("close"));
+    // Whoever comes and stays does not hold up the stop.
+    let _silent = server.connect().await;
+    drop(client);
+    server.ended().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_server_ends_what_takes_too_long() {
     let mut server = Server::start(limits(Limits {
         shutdown_time: Duration::from_millis(100),

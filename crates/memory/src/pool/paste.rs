@@ -39,8 +39,8 @@ pub fn options_of_line(line: &str) -> String {
     unquoted(earlier.unwrap_or(value)).to_owned()
 }
 
-/// The assignment in a line that sets a variable of another name, without the shell's command before
-/// it and the program after it.
+/// The assignment in a line that sets a variable of another name, without the shell's command
+/// before it and the program after it.
 fn other_variable(line: &str) -> Option<&str> {
     const COMMANDS: [&str; 8] = [
         "export",

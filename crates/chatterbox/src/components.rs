@@ -21,7 +21,7 @@ pub fn visit(
 ) -> Result<(), WeightsError> {
     let voice = &config.voice;
     match component {
-        Component::T3 => T3::load(loader, &config.t3).map(drop),
+        Component::T3 => T3::load(loader, &config.t3, config.text_token_count_max()).map(drop),
         Component::Flow => Flow::load(loader, &config.flow).map(drop),
         Component::Vocoder => {
             Vocoder::load(loader, &config.vocoder, config.flow.mel_bands()).map(drop)

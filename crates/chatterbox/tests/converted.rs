@@ -162,6 +162,46 @@ fn networks_used_in_place_have_the_bytes_of_copies_and_the_same_owner() {
     }
 }
 
+#[test]
+fn the_first_rows_of_a_table_are_the_same_from_files_with_all_rows_and_with_these_alone() {
+    let original = WeightSource::synthetic(ModelConfig::tiny_turbo(), 3);
+    let first = |rows: usize| {
+        move |loader: &mut Loader<'_>| loader.first_rows("flow.a.weight", [100, 24], rows)
+    };
+    let memory = Memory::host(1 << 20);
+    for precision in [Precision::F32, Precision::F16] {
+        let read = |source: &WeightSource| {
+            // The precision of a converted file is its own.
+            let loaded = load(source, Component::Flow, Precision::F32, &memory, first(37)).unwrap();
+            let expected = Matrix::bytes_for(37, 24, precision);
+            assert_eq!((loaded.network.rows(), loaded.bytes), (37, expected));
+            loaded.network.packed_bytes().to_vec()
+        };
+        let expected = load(&original, Component::Flow, precision, &memory, first(37)).unwrap();
+        for stored in [100, 37] {
+            let folder = tempfile::tempdir().unwrap();
+            let convert_from = |source: &WeightSource, name: &str, rows: usize| {
+                convert(
+                    source,
+                    &folder.path().join(name),
+                    &[(Component::Flow, precision)],
+                    &|_, loader| first(rows)(loader).map(drop),
+                    &[],
+                )
+                .unwrap()
+            };
+            convert_from(&original, "model.safetensors", stored);
+            let source = WeightSource::open(folder.path()).unwrap();
+            assert_eq!(read(&source), expected.network.packed_bytes());
+            let again = convert_from(&source, "again.safetensors", 37);
+            assert_eq!(again.bytes, expected.bytes as u64);
+            let path = folder.path().join("again.safetensors");
+            let in_place = original.converted(&path).unwrap();
+            assert_eq!(read(&in_place), expected.network.packed_bytes());
+        }
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn only_converted_networks_that_nobody_else_writes_are_used_in_place() {

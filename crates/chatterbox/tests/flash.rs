@@ -79,7 +79,7 @@ impl Model {
         let memory = Memory::host(1 << 30);
         let source = WeightSource::synthetic(config.clone(), 1);
         let loaded = load(&source, Component::T3, Precision::F32, &memory, |loader| {
-            T3::load(loader, &config.t3)
+            T3::load(loader, &config.t3, usize::MAX)
         });
         Model {
             t3: loaded.unwrap().network,

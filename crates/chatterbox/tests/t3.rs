@@ -7,6 +7,7 @@ use sottovoce_chatterbox::t3::{
 };
 use sottovoce_chatterbox::weights::{Component, WeightSource, load};
 use sottovoce_formats::safetensors::read_header;
+use sottovoce_memory::driver::system_page_bytes;
 use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{CachePrecision, Context, Precision, Threads, Workspace};
@@ -71,7 +72,7 @@ impl Model {
         let memory = Memory::host(6 << 30);
         let source = WeightSource::synthetic(config.clone(), seed);
         let loaded = load(&source, Component::T3, precision, &memory, |loader| {
-            T3::load(loader, &config.t3)
+            T3::load(loader, &config.t3, usize::MAX)
         });
         let t3 = loaded.expect("synthetic weights").network;
         let store = t3.store(&memory, cache, 1000);
@@ -259,10 +260,16 @@ fn a_state_gives_back_exactly_its_pages() {
     let (config, expected) = &small()[0];
     let model = Model::load(config.clone(), Precision::F32, CachePrecision::F16);
     model.run(|ctx| {
+        let bytes = || model.memory.statistics().exact_bytes.current;
+        let before = bytes();
         let mut state = model.state(ctx, expected);
-        let prefix_pages = model.store.pages().used_count();
-        assert_eq!(prefix_pages, model.store.pages_for_prefix(state.position()));
         let prefix = state.position();
+        let prefix_bytes = model.store.prefix_bytes(prefix) as u64;
+        assert_eq!(
+            bytes() - before,
+            prefix_bytes.next_multiple_of(system_page_bytes()),
+            "a prefix has no page of the streams'"
+        );
         model
             .t3
             .prefill(ctx, &mut state, &[255, 4, 5, 0])
@@ -274,9 +281,11 @@ fn a_state_gives_back_exactly_its_pages() {
                 .expect("room");
         }
         let own = KeyValueStore::pages_for_state(state.position() - prefix);
-        assert_eq!(model.store.pages().used_count(), prefix_pages + own);
+        assert_eq!(model.store.pages().used_count(), own);
         drop(state);
         assert_eq!(model.store.pages().used_count(), 0);
+        model.store.pages().trim();
+        assert_eq!(bytes(), before);
     });
 }
 

@@ -241,6 +241,14 @@ impl Block {
         Ok(())
     }
 
+    /// Advises the driver that a block from [`Memory::reserve_exact`] is used in parts: what is
+    /// never written should take no memory.
+    pub fn prefer_small_pages(&self) {
+        if let Handle::Exact(address, bytes) = self.handle {
+            self.memory.driver().prefer_small_pages(address, bytes);
+        }
+    }
+
     /// Records that work on another queue of the device uses the block: after it is dropped, its
     /// bytes are reused only once that work is complete. Only for blocks of the pool; other blocks
     /// wait for the whole device.

@@ -51,8 +51,7 @@ impl Extent {
     ) -> Extent {
         Extent {
             streams,
-            // Start and stop tokens.
-            text_tokens: config.text.token_count_max + 2,
+            text_tokens: config.text_token_count_max(),
             speech_tokens: config.t3.sampling.token_count_max,
             voice_tokens: config.t3_prompt_token_count_max(),
             flow_prompt_tokens: config.flow_prompt_token_count_max(),
@@ -224,13 +223,13 @@ pub(crate) fn make_plan(
     let unit = device.unit_bytes();
     let page = whole_pages(KeyValueStore::page_bytes_for(&config.t3, cache) as u64);
     let pages = |count: usize| (count as u64 * page).next_multiple_of(unit);
-    let (stream_pages, voice_pages) = match &networks.t3 {
+    let (stream_pages, prefix_bytes) = match &networks.t3 {
         Some(t3) => {
             let store = t3.store(&Memory::untouched(), cache, usize::MAX);
             let prefix_positions = config.t3.prefix_positions(extent.voice_tokens);
             (
                 KeyValueStore::pages_for_state(extent.positions()),
-                store.pages_for_prefix(prefix_positions),
+                whole_pages(store.prefix_bytes(prefix_positions) as u64).next_multiple_of(unit),
             )
         }
         None => (0, 0),
@@ -263,13 +262,10 @@ pub(crate) fn make_plan(
         device_bytes: device.own_bytes() + recorded_bytes,
         weights_bytes: networks.weights_bytes,
         workspace_bytes: traces.peak_bytes().next_multiple_of(unit),
-        voice_bytes: pages(voice_pages) + prepared_voice_bytes,
+        voice_bytes: prefix_bytes + prepared_voice_bytes,
         prepared_voice_bytes,
         // Each stream may have a voice of its own.
-        stream_bytes: pages(stream_pages)
-            + pages(voice_pages)
-            + prepared_voice_bytes
-            + listener_bytes,
+        stream_bytes: pages(stream_pages) + prefix_bytes + prepared_voice_bytes + listener_bytes,
         listener_bytes,
         whole_tokens: extent.whole_tokens,
         streams_fit: extent.streams,
@@ -319,7 +315,7 @@ fn dry_networks(
     let sound = sound_precision(precision);
     let t3 = speaks.then(|| {
         dry(source, Component::T3, precision, |loader| {
-            T3::load(loader, &config.t3)
+            T3::load(loader, &config.t3, config.text_token_count_max())
         })
     });
     let (t3, t3_bytes) = t3.transpose().map_err(failed)?.unzip();

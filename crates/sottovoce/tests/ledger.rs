@@ -307,6 +307,26 @@ fn little_lies_idle_while_streams_that_outgrow_what_was_likely_come_and_go() {
 }
 
 #[test]
+fn in_whole_delivery_the_flow_works_on_a_long_sentence_once_t3_is_done_with_it() {
+    let mut config = ModelConfig::tiny_base();
+    config.t3.backbone.layers = 12;
+    let engine = Engine::load(Source::Random(Box::new(config)), options()).unwrap();
+    let voice = engine.voice(VoiceSource::Default).unwrap();
+    let options = StreamOptions {
+        delivery: Some(DeliveryMode::Whole),
+        sentence_tokens_max: Some(500),
+        ..StreamOptions::default()
+    };
+    let stream = engine.stream(TEXT, &voice, options).unwrap();
+    let chunks: Vec<Chunk> = stream.map(Result::unwrap).collect();
+    assert!(chunks.len() > 1, "one pass of the flow");
+    let tokens: Vec<u64> = (chunks.iter().map(|chunk| chunk.metrics.tokens)).collect();
+    assert_eq!(tokens[0], tokens[tokens.len() - 1], "{tokens:?}");
+    let at_rest = engine.memory_report().reserved_bytes;
+    assert!(chunks[0].metrics.memory_reserved <= at_rest);
+}
+
+#[test]
 fn the_key_value_cache_is_given_back_before_the_flow_works_on_the_last_sentence() {
     // With as many layers, the keys and values of a sentence are more than what may stay cached.
     let mut config = ModelConfig::tiny_base();

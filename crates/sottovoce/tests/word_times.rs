@@ -232,7 +232,7 @@ fn words_are_within_60_milliseconds_of_picos_own_phones() {
     let config = source.config().clone();
     let front_end = TextFrontEnd::new(&config, &source).unwrap();
     let t3 = load(&source, Component::T3, Precision::Int8, &memory, |loader| {
-        T3::load(loader, &config.t3)
+        T3::load(loader, &config.t3, config.text_token_count_max())
     });
     let t3 = t3.unwrap().network;
     let store = t3.store(&memory, CachePrecision::F16, 1000);

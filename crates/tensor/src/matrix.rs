@@ -311,6 +311,21 @@ impl Matrix {
         self.rows.next_multiple_of(NARROW_PANEL)
     }
 
+    /// Dequantises the weights of output `row` of a packed matrix, such as one in a file, to `out`.
+    ///
+    /// # Panics
+    /// If `packed` has too few bytes for that row.
+    pub fn read_packed_row(
+        packed: &[u8],
+        rows: usize,
+        precision: Precision,
+        row: usize,
+        out: &mut [f32],
+    ) {
+        let padded_rows = rows.next_multiple_of(NARROW_PANEL);
+        unpack_row(packed, padded_rows, precision, row, out);
+    }
+
     /// Dequantises the weights of output `row` to `out`.
     ///
     /// # Panics
@@ -318,12 +333,6 @@ impl Matrix {
     pub fn copy_row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         assert_eq!(out.len(), self.columns, "length of a row");
-        unpack_row(
-            self.packed_bytes(),
-            self.padded_rows(),
-            self.precision,
-            row,
-            out,
-        );
+        Matrix::read_packed_row(self.packed_bytes(), self.rows, self.precision, row, out);
     }
 }

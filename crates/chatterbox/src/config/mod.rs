@@ -242,6 +242,11 @@ impl ModelConfig {
         self.variant != Variant::Pico
     }
 
+    /// Longest text of a sentence in tokens, with start and stop.
+    pub fn text_token_count_max(&self) -> usize {
+        self.text.token_count_max + 2
+    }
+
     /// Longest prompt of a voice for T3, in tokens.
     pub fn t3_prompt_token_count_max(&self) -> usize {
         match self.has_prompts() {

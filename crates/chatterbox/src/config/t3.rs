@@ -381,6 +381,13 @@ impl T3Config {
         1 + prompt + usize::from(self.emotion)
     }
 
+    /// Positions that speech tokens can have: those of a sentence, which may end within a block, or
+    /// of a prompt.
+    pub(crate) fn speech_position_count(&self) -> usize {
+        let last = self.blocks.map_or(1, |blocks| blocks.size);
+        1 + (self.sampling.token_count_max + last).max(self.prompt_token_count_max)
+    }
+
     /// The mask token: a speech token that is not decided yet.
     pub fn mask_token(&self) -> u32 {
         self.speech_vocabulary as u32

@@ -277,7 +277,7 @@ impl Parity<'_> {
             Component::T3,
             self.precision,
             self.memory,
-            |loader| T3::load(loader, config),
+            |loader| T3::load(loader, config, usize::MAX),
         )?
         .network;
         let cache = match self.precision {

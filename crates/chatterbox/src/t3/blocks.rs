@@ -258,7 +258,7 @@ impl T3 {
         owner: Owner,
     ) -> Result<Vec<f32>, T3Error> {
         let size = self.blocks()?.size;
-        let mut state = self.state(store, owner, Arc::new(store.prefix(owner)));
+        let mut state = self.state(store, owner, Arc::new(store.prefix(owner, 0)?));
         state.grow(size + 1)?;
         let mut places = CachePlaces::new(state.layout());
         let sequence = state.add_to(&mut places);

@@ -1,8 +1,8 @@
 //! The KV cache in pages: one prefix per voice, and growing pages per utterance.
 //!
 //! A page holds a number of positions of all layers: `[layer][row][keys, values][position]`. A
-//! prefix has one row, with or without guidance, and therefore fits more positions in a page. Where
-//! the unconditional row does not attend to the voice, a prefix has two rows.
+//! prefix never grows: it is one page of its own size. It has one row, with or without guidance, or
+//! two where the unconditional row does not attend to the voice.
 
 use super::alignment::AlignmentRows;
 use crate::config::T3Config;
@@ -15,9 +15,10 @@ use std::sync::Arc;
 /// Positions of a state per page: few, so that the last, partly used page wastes little.
 const POSITIONS_A_PAGE: usize = 16;
 
-/// The pages of one model, shared by all voices and streams.
+/// Keys and values of one model: the pages that all streams share, and prefixes.
 #[derive(Clone)]
 pub struct KeyValueStore {
+    memory: Memory,
     pages: PagePool,
     /// Layout of a state's pages.
     layout: PageLayout,
@@ -35,6 +36,7 @@ impl KeyValueStore {
     ) -> KeyValueStore {
         let layout = page_layout(config, precision);
         KeyValueStore {
+            memory: memory.clone(),
             pages: PagePool::new(memory, layout.page_bytes(), page_count_max),
             layout,
             prefix_rows: config.prefix_rows(),
@@ -51,9 +53,17 @@ impl KeyValueStore {
         positions.div_ceil(POSITIONS_A_PAGE)
     }
 
-    /// Pages that a prefix of `positions` needs.
-    pub fn pages_for_prefix(&self, positions: usize) -> usize {
-        positions.div_ceil(POSITIONS_A_PAGE * self.layout.rows / self.prefix_rows)
+    /// Bytes of a prefix of `positions`.
+    pub fn prefix_bytes(&self, positions: usize) -> usize {
+        self.prefix_layout(positions).page_bytes()
+    }
+
+    fn prefix_layout(&self, positions: usize) -> PageLayout {
+        PageLayout {
+            rows: self.prefix_rows,
+            positions: positions.max(1),
+            ..self.layout
+        }
     }
 
     /// Layout of one position's keys (or values).
@@ -66,12 +76,20 @@ impl KeyValueStore {
         &self.pages
     }
 
-    pub(super) fn prefix(&self, owner: Owner) -> Prefix {
-        Prefix(Paged::new(self, owner, self.prefix_rows))
+    /// A prefix of `positions` positions, which are computed next.
+    ///
+    /// # Errors
+    /// If memory runs out.
+    pub(super) fn prefix(&self, owner: Owner, positions: usize) -> Result<Prefix, OutOfMemory> {
+        let layout = self.prefix_layout(positions);
+        let page = PagePool::new(&self.memory, layout.page_bytes(), 1);
+        let mut paged = Paged::new(&page, owner, layout);
+        paged.grow(positions)?;
+        Ok(Prefix(paged))
     }
 
-    /// A prefix of `positions` positions that was computed before: `fill` writes one page after the
-    /// other, as [`Prefix::pages`] returned them.
+    /// A prefix of `positions` positions that was computed before: `fill` writes its page, as
+    /// [`Prefix::page`] returned it.
     ///
     /// # Errors
     /// If memory runs out, or `fill` fails.
@@ -82,12 +100,11 @@ impl KeyValueStore {
         &self,
         owner: Owner,
         positions: usize,
-        mut fill: impl FnMut(&mut [u8]) -> Result<(), E>,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
     ) -> Result<Prefix, E> {
-        let mut prefix = self.prefix(owner);
-        prefix.grow(positions)?;
-        for index in 0..prefix.0.table.page_count() {
-            fill(prefix.0.table.page_mut(index))?;
+        let mut prefix = self.prefix(owner, positions)?;
+        if positions > 0 {
+            fill(prefix.0.table.page_mut(0))?;
         }
         Ok(prefix)
     }
@@ -95,7 +112,14 @@ impl KeyValueStore {
     pub(super) fn state(&self, owner: Owner, prefix: Arc<Prefix>, rows: usize) -> T3State {
         T3State {
             prefix,
-            own: Paged::new(self, owner, rows),
+            own: Paged::new(
+                &self.pages,
+                owner,
+                PageLayout {
+                    rows,
+                    ..self.layout
+                },
+            ),
             speech_position: 0,
             text: 0..0,
             alignment: None,
@@ -128,14 +152,9 @@ struct Paged {
 }
 
 impl Paged {
-    fn new(store: &KeyValueStore, owner: Owner, rows: usize) -> Paged {
-        let layout = PageLayout {
-            rows,
-            positions: POSITIONS_A_PAGE * store.layout.rows / rows,
-            ..store.layout
-        };
+    fn new(pages: &PagePool, owner: Owner, layout: PageLayout) -> Paged {
         Paged {
-            table: store.pages.table(owner),
+            table: pages.table(owner),
             layout,
             positions: 0,
         }
@@ -165,18 +184,6 @@ impl Paged {
 pub struct Prefix(Paged);
 
 impl Prefix {
-    pub(super) fn grow(&mut self, count: usize) -> Result<(), OutOfMemory> {
-        self.0.grow(count)?;
-        let table = &mut self.0.table;
-        // Pages that are kept hold nothing of the streams that had them before.
-        if let Some(last) = table.page_count().checked_sub(1)
-            && table.host_accessible()
-        {
-            table.page_mut(last).fill(0);
-        }
-        Ok(())
-    }
-
     /// Cache places of its positions, while it is being computed.
     pub(super) fn places(&mut self) -> CachePlaces<'_> {
         let Paged {
@@ -199,16 +206,18 @@ impl Prefix {
         self.0.positions
     }
 
-    /// The bytes of its pages; zeros past its last position.
+    /// The bytes of its page; none without positions.
     ///
     /// # Panics
-    /// If the host cannot access the memory of the pages.
-    pub fn pages(&self) -> impl Iterator<Item = &[u8]> {
-        let table = &self.0.table;
-        (0..table.page_count()).map(|index| table.page(index))
+    /// If the host cannot access the memory of the page.
+    pub fn page(&self) -> &[u8] {
+        match self.positions() {
+            0 => &[],
+            _ => self.0.table.page(0),
+        }
     }
 
-    /// Bytes of its pages.
+    /// Bytes of its page.
     pub fn bytes(&self) -> usize {
         self.0.table.page_count() * self.0.table.page_bytes()
     }

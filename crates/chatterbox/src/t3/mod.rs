@@ -168,11 +168,16 @@ pub struct T3 {
 }
 
 impl T3 {
-    /// Loads the network's weights.
+    /// Loads the network's weights, for texts of at most `text_token_count_max` tokens, start and
+    /// stop included.
     ///
     /// # Errors
     /// If a tensor is missing, has the wrong shape or is not finite.
-    pub fn load(loader: &mut Loader<'_>, config: &T3Config) -> Result<T3, WeightsError> {
+    pub fn load(
+        loader: &mut Loader<'_>,
+        config: &T3Config,
+        text_token_count_max: usize,
+    ) -> Result<T3, WeightsError> {
         let hidden = config.backbone.hidden;
         let precision = loader.precision();
         let backbone = Backbone::load(loader, &config.backbone)?;
@@ -196,9 +201,18 @@ impl T3 {
         let embedded = config.speech_vocabulary + usize::from(config.blocks.is_some());
         let speech_embedding = loader.matrix("speech_emb.weight", [embedded, hidden])?;
         let positions = match config.positions {
+            // Longer sentences than the model is asked for need no rows.
             Some(tables) => Some([
-                loader.matrix("text_pos_emb.emb.weight", [tables.text, hidden])?,
-                loader.matrix("speech_pos_emb.emb.weight", [tables.speech, hidden])?,
+                loader.first_rows(
+                    "text_pos_emb.emb.weight",
+                    [tables.text, hidden],
+                    tables.text.min(text_token_count_max),
+                )?,
+                loader.first_rows(
+                    "speech_pos_emb.emb.weight",
+                    [tables.speech, hidden],
+                    tables.speech.min(config.speech_position_count()),
+                )?,
             ]),
             None => None,
         };
@@ -270,8 +284,7 @@ impl T3 {
         exaggeration: f32,
     ) -> Result<Prefix, T3Error> {
         let mut x = self.condition(ctx, voice, exaggeration)?;
-        let mut prefix = store.prefix(owner);
-        prefix.grow(x.rows())?;
+        let mut prefix = store.prefix(owner, x.rows())?;
         if self.config.prefix_rows() > 1 {
             let nothing = ctx.zeros(&[x.rows(), x.columns()]);
             x = ctx.concat_rows(&[x.view(), nothing.view()]);
@@ -554,9 +567,9 @@ impl T3 {
 
     fn check_length(&self, length: usize, text: usize, speech: usize) -> Result<(), T3Error> {
         let mut limits = vec![("positions", length, self.config.backbone.position_count_max)];
-        if let Some(tables) = &self.config.positions {
-            limits.push(("text tokens", text, tables.text));
-            limits.push(("speech tokens", speech, tables.speech));
+        if let Some([of_text, of_speech]) = &self.positions {
+            limits.push(("text tokens", text, of_text.rows()));
+            limits.push(("speech tokens", speech, of_speech.rows()));
         }
         match limits.into_iter().find(|(_, count, limit)| count > limit) {
             Some((kind, count, limit)) => Err(T3Error::TooLong { kind, count, limit }),
@@ -595,8 +608,8 @@ impl T3 {
         let starts = if self.config.speech_start_twice { 2 } else { 1 };
         let positions = self.config.backbone.position_count_max;
         let after_text = positions.saturating_sub(prefix_len + text_len + starts);
-        match self.config.positions {
-            Some(tables) => after_text.min(tables.speech - 1),
+        match &self.positions {
+            Some([_, of_speech]) => after_text.min(of_speech.rows() - 1),
             None => after_text,
         }
     }

@@ -276,6 +276,26 @@ impl<'a> Loader<'a> {
         })
     }
 
+    /// The first `rows` rows of a table stored as `[stored, columns]`; a converted file may have
+    /// them alone.
+    ///
+    /// # Errors
+    /// As [`Loader::matrix`].
+    pub fn first_rows(
+        &mut self,
+        name: &str,
+        [stored, columns]: [usize; 2],
+        rows: usize,
+    ) -> Result<Matrix, WeightsError> {
+        if self.is_packed(name) {
+            return self.first_packed_rows(name, [stored, columns], rows);
+        }
+        let elements = self.find(name, &[stored, columns])?;
+        self.build_matrix(name, rows, columns, |row, values| {
+            elements.read(row * columns, values)
+        })
+    }
+
     /// A matrix `[outputs, inputs]` stored as `[inputs, outputs]`, as in GPT-2.
     ///
     /// # Errors

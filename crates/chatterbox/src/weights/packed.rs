@@ -144,6 +144,35 @@ impl<'a> Loader<'a> {
         .map_err(|source| self.value_error(name, source))
     }
 
+    /// As [`Loader::packed_matrix`]; of a file with all `stored` rows, the first `rows`.
+    pub(super) fn first_packed_rows(
+        &mut self,
+        name: &str,
+        [stored, columns]: [usize; 2],
+        rows: usize,
+    ) -> Result<Matrix, WeightsError> {
+        let packed = match self.packed(name, stored, columns) {
+            Ok(packed) if stored > rows => packed,
+            _ => return self.packed_matrix(name, rows, columns),
+        };
+        let PackedKind::Matrix(precision) = packed.tensor.kind else {
+            return Err(self.value_error(name, MatrixError::UnknownPrecision("vector".into())));
+        };
+        if !matches!(self.mode, Mode::Measure { .. }) {
+            packed.check(name, packed.stored_bytes())?;
+        }
+        self.used.insert(name.to_owned());
+        let requested = self.precision();
+        self.set_precision(precision);
+        let matrix = self.build_matrix(name, rows, columns, |row, values| {
+            let bytes = packed.stored_bytes();
+            Matrix::read_packed_row(bytes, stored, precision, row, values);
+        });
+        self.set_precision(requested);
+        packed.release();
+        matrix
+    }
+
     pub(super) fn packed_vector(&mut self, name: &str, len: usize) -> Result<Vector, WeightsError> {
         let packed = self.packed(name, 1, len)?;
         let whole = |data: SharedBlock| match data.len() {

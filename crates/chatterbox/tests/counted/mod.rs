@@ -127,7 +127,7 @@ pub fn narrow(t3: T3Config) -> T3Config {
 fn loaded(on: &OnStandIn, config: &ModelConfig, precision: Precision) -> T3 {
     let source = WeightSource::synthetic(config.clone(), 1);
     let loaded = load(&source, Component::T3, precision, &on.memory, |loader| {
-        T3::load(loader, &config.t3)
+        T3::load(loader, &config.t3, usize::MAX)
     });
     loaded.expect("synthetic weights").network
 }

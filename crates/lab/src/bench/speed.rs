@@ -237,8 +237,9 @@ impl Bench {
     fn t3(&mut self) -> Result<(), SpeedError> {
         let config = self.config.t3;
         let precision = self.report.precision;
-        let (t3, bytes) =
-            self.load(Component::T3, precision, |loader| T3::load(loader, &config))?;
+        let (t3, bytes) = self.load(Component::T3, precision, |loader| {
+            T3::load(loader, &config, usize::MAX)
+        })?;
         let cache = match precision {
             Precision::F32 => CachePrecision::F32,
             _ => CachePrecision::F16,

@@ -158,6 +158,8 @@ impl PlannedArena {
         owner: Owner,
     ) -> Result<Vec<PlannedArena>, OutOfMemory> {
         let block = memory.reserve_exact(peak_bytes(plans), owner)?;
+        // Runs shorter than planned use the beginnings of their pieces.
+        block.prefer_small_pages();
         Ok(PlannedArena::over(block, plans))
     }
 

@@ -86,6 +86,10 @@ unsafe impl<L: Layer, D: Driver> Driver for Layered<L, D> {
         self.pass(Call::Free, 0)?.shrink(address, bytes)
     }
 
+    fn prefer_small_pages(&self, address: Address, bytes: u64) {
+        self.below.prefer_small_pages(address, bytes);
+    }
+
     fn map_file(&self, file: &File, part: Range<u64>) -> Result<Address, DriverError> {
         let bytes = part.end.saturating_sub(part.start);
         let address = self.pass(Call::Allocate, bytes)?.map_file(file, part)?;

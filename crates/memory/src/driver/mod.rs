@@ -187,6 +187,10 @@ unsafe impl Driver for Box<dyn Driver> {
         (**self).shrink(address, bytes)
     }
 
+    fn prefer_small_pages(&self, address: Address, bytes: u64) {
+        (**self).prefer_small_pages(address, bytes);
+    }
+
     fn map_file(&self, file: &File, part: Range<u64>) -> Result<Address, DriverError> {
         (**self).map_file(file, part)
     }
@@ -297,6 +301,10 @@ pub unsafe trait Driver: Send + Sync {
             reason: "this driver frees whole pieces only",
         })
     }
+
+    /// Advice that a piece from [`Driver::allocate`] is used in parts, so that what is never written
+    /// should take no memory: the system fills huge pages whole. Contents are unchanged.
+    fn prefer_small_pages(&self, _address: Address, _bytes: u64) {}
 
     /// Makes a part of a file a read-only piece, without a copy: its bytes are those of the
     /// system's file cache. The part begins at a multiple of the granularity and ends within the

@@ -1,6 +1,6 @@
 //! T3's keys and values of voices, kept where they cost more than reading them does.
 //!
-//! An entry is the pages of a prefix in their order, each followed by its checksum.
+//! An entry is the page of a prefix, followed by its checksum.
 
 use super::digest::{Digest, of_parts};
 use super::{COMPUTATION_VERSION, CacheFolder, CacheKind, mark_used};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// Version of the pages' layout. Any change of the keys and values that T3 computes, by the order
 /// of a sum too, must increase it or [`COMPUTATION_VERSION`].
-const PREFIX_LAYOUT_VERSION: u32 = 1;
+const PREFIX_LAYOUT_VERSION: u32 = 2;
 /// Shortest prefix that is kept, in positions: T3 computes a shorter one in no more than a few
 /// steps' time.
 const POSITIONS_MIN: usize = 64;
@@ -143,9 +143,7 @@ impl PrefixEntry<'_> {
 
 fn write(path: &Path, prefix: &Prefix) -> io::Result<()> {
     let mut file = OutputFile::create(path)?;
-    for page in prefix.pages() {
-        file.write_all(page)?;
-        file.write_all(&checksum(page).to_le_bytes())?;
-    }
+    file.write_all(prefix.page())?;
+    file.write_all(&checksum(prefix.page()).to_le_bytes())?;
     file.commit()
 }

@@ -34,7 +34,7 @@ impl Pipeline {
         let store = KeyValueStore::new(memory, &config.t3, cache, usize::MAX);
         let speech = speaks.then(|| -> Result<Speech, Error> {
             let loaded = load(source, Component::T3, precision, memory, |loader| {
-                T3::load(loader, &config.t3)
+                T3::load(loader, &config.t3, config.text_token_count_max())
             });
             let t3 = loaded.map_err(failed)?.network;
             Ok(Speech {

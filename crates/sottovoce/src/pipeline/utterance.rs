@@ -324,6 +324,10 @@ impl Utterance {
             return None;
         }
         if let Some(window) = self.window {
+            // The flow works on a sentence once T3 is done with it, and with its KV cache.
+            if self.speaking.is_some() {
+                return None;
+            }
             let ends = self.ends.iter().copied();
             let all = !self.speaking() && !self.listening;
             return whole_pass(waiting, ends, all, self.within, window);

@@ -59,6 +59,18 @@ fn ask_for_huge_pages(address: u64, bytes: u64) {
     let _ = (address, bytes);
 }
 
+/// Asks for small pages in place of huge ones.
+pub(super) fn prefer_small_pages(address: u64, bytes: u64) {
+    #[cfg(target_os = "linux")]
+    if let Ok(bytes) = length(bytes) {
+        // SAFETY: advice about pages changes no contents, whatever is mapped there. A system that
+        // has no huge pages refuses it, and nothing differs.
+        unsafe { libc::madvise(pointer(address), bytes, libc::MADV_NOHUGEPAGE) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (address, bytes);
+}
+
 /// Maps `bytes` bytes of a file from `offset` on, both in whole pages, for reading. Large parts
 /// that the system has in small pages only are refused: weights are read faster from memory then.
 pub(super) fn map_file(file: &File, offset: u64, bytes: u64) -> io::Result<u64> {

@@ -124,6 +124,10 @@ unsafe impl Driver for HostDriver {
             .map_err(|error| system_error("shrink", bytes, books.memory(), &error))
     }
 
+    fn prefer_small_pages(&self, address: Address, bytes: u64) {
+        pages::prefer_small_pages(address.0, bytes);
+    }
+
     fn map_file(&self, file: &File, part: Range<u64>) -> Result<Address, DriverError> {
         const CALL: &str = "map_file";
         pages::FILES.map_err(|reason| DriverError::Unsupported { call: CALL, reason })?;

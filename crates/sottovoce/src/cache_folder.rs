@@ -221,7 +221,7 @@ impl CacheFolder {
         }
         let files = self.model_digest(source, &Component::SPEAKING)?;
         let key = of_parts(&[
-            b"weights in blocks",
+            b"weights in blocks, tables as far as used",
             &COMPUTATION_VERSION.to_le_bytes(),
             &LAYOUT_VERSION.to_le_bytes(),
             precision.to_string().as_bytes(),

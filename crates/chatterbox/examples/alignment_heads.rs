@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = source.config().clone();
     let front_end = TextFrontEnd::new(&config, &source)?;
     let mut t3 = load(&source, Component::T3, Precision::Int8, &memory, |loader| {
-        T3::load(loader, &config.t3, usize::MAX)
+        T3::load(loader, &config.t3, config.text_token_count_max())
     })?
     .network;
     let store = t3.store(&memory, CachePrecision::F16, 10_000);

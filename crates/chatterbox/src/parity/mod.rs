@@ -272,12 +272,13 @@ impl Parity<'_> {
                 format!("has {} values; the model takes {most}", prompt.len()),
             ));
         }
+        let text_token_count_max = self.source.config().text_token_count_max();
         let t3 = load(
             self.source,
             Component::T3,
             self.precision,
             self.memory,
-            |loader| T3::load(loader, config, usize::MAX),
+            |loader| T3::load(loader, config, text_token_count_max),
         )?
         .network;
         let cache = match self.precision {

@@ -236,9 +236,10 @@ impl Bench {
 
     fn t3(&mut self) -> Result<(), SpeedError> {
         let config = self.config.t3;
+        let text_token_count_max = self.config.text_token_count_max();
         let precision = self.report.precision;
         let (t3, bytes) = self.load(Component::T3, precision, |loader| {
-            T3::load(loader, &config, usize::MAX)
+            T3::load(loader, &config, text_token_count_max)
         })?;
         let cache = match precision {
             Precision::F32 => CachePrecision::F32,

@@ -183,8 +183,8 @@ fn without_memory_no_state_changes_and_what_is_out_of_range_is_named() {
     let t3 = &model.t3;
     let mask = t3.config().mask_token();
     model.run(|ctx| {
-        // Pages of 16 positions: one for the prefix, one for each text and its first block.
-        let mut states = model.states(ctx, 2, 4);
+        // Pages of 16 positions: one for each text and its first block, and one more.
+        let mut states = model.states(ctx, 2, 3);
         for state in &mut states {
             let begun = t3.begin_blocks(ctx, state, &[255, 4, 0], &[mask; 8]);
             begun.unwrap();

@@ -37,9 +37,9 @@ Examples:
 
 /// The output without `--out` and `--play`.
 const DEFAULT_OUT: &str = "speech.wav";
-/// Most speech tokens per pass of the flow for a file, where memory allows: 10 s and the silence
-/// after them.
-pub const WHOLE_TOKENS: usize = 256;
+/// Most speech tokens per pass of the flow for a file, where memory allows: 10 s, and half a second
+/// of silence after them.
+pub const WHOLE_TOKENS: usize = 264;
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]

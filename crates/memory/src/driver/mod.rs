@@ -302,8 +302,8 @@ pub unsafe trait Driver: Send + Sync {
         })
     }
 
-    /// Advice that a piece from [`Driver::allocate`] is used in parts, so that what is never written
-    /// should take no memory: the system fills huge pages whole. Contents are unchanged.
+    /// Advice that a piece from [`Driver::allocate`] is used in parts, so that what is never
+    /// written should take no memory: the system fills huge pages whole. Contents are unchanged.
     fn prefer_small_pages(&self, _address: Address, _bytes: u64) {}
 
     /// Makes a part of a file a read-only piece, without a copy: its bytes are those of the

@@ -41,15 +41,14 @@ impl OutOfMemoryMessage {
         if limit.is_some_and(|limit| self.tried > limit) {
             findings.push(self.larger_than_the_device());
         }
-        let expandable_segments = |verb: &str| {
-            match self.without_expandable_segments {
-            true => "Expandable segments do nothing on this platform: max_split_size_mb:512 is the option to try."
-                .to_owned(),
+        let expandable_segments = |verb: &str| match self.without_expandable_segments {
+            true => String::from(
+                "Expandable segments do nothing on this platform: max_split_size_mb:512 is the option to try.",
+            ),
             false => format!(
                 "Expandable segments {verb} ({}).",
                 self.accelerator.where_expandable()
             ),
-        }
         };
         let unallocated = self.unallocated.unwrap_or(0);
         let is_limited = self

@@ -148,10 +148,11 @@ impl AttentionKernel for Int8Attention {
             let total = softmax_levels(set, row);
             *factor = if total > 0.0 { 1.0 / total } else { 0.0 };
         }
+        out.prefetch(0..count, 0..size);
+        let mut tile = [[0.0; PANEL]; VALUES_MR];
         for first in (0..count).step_by(VALUES_MR) {
             let count = VALUES_MR.min(count - first);
             for column in (0..size).step_by(PANEL) {
-                let mut tile = [[0.0; PANEL]; VALUES_MR];
                 let weights = &scores[first * layout.keys..(first + count) * layout.keys];
                 let width = PANEL.min(layout.wide - column);
                 weighted_values(
@@ -166,7 +167,11 @@ impl AttentionKernel for Int8Attention {
                 let width = PANEL.min(size - column);
                 for (index, tile) in tile.iter().take(count).enumerate() {
                     let out = out.row_columns(first + index, column..column + width);
-                    out.copy_from_slice(&tile[..width]);
+                    match out.first_chunk_mut() {
+                        // A constant length is moved, another one copied by a call.
+                        Some(out) if width == PANEL => *out = *tile,
+                        _ => out.copy_from_slice(&tile[..width]),
+                    }
                 }
             }
         }
@@ -297,30 +302,27 @@ fn score(
     layout: ScratchLayout,
     scores: &mut [f32],
 ) {
-    let weights: &[u8] = bytemuck::cast_slice(head.keys);
-    let panel_bytes = layout.quads * 4 * NARROW_PANEL;
-    for first_key in (0..layout.keys).step_by(PANEL) {
-        let width = PANEL.min(layout.keys - first_key);
-        let panels = PanelsInt8 {
-            weights: &weights[first_key / NARROW_PANEL * panel_bytes..],
-            panel_bytes,
-            scales: &head.key_scales[first_key..first_key + width],
+    // A few queries with all keys before the next: where a store went from tile to tile instead,
+    // the processor fetched ahead what another thread was writing.
+    for first in (0..count).step_by(MR) {
+        let rows = RowsInt8 {
+            data: &rounded[first * layout.row.len()..],
+            layout: layout.row,
+            count: MR.min(count - first),
+            first_input: 0,
+            quads: layout.quads,
         };
-        for first in (0..count).step_by(MR) {
-            let rows = RowsInt8 {
-                data: &rounded[first * layout.row.len()..],
-                layout: layout.row,
-                count: MR.min(count - first),
-                first_input: 0,
-                quads: layout.quads,
-            };
-            let sums = Sums {
-                data: &mut scores[first * layout.keys + first_key..],
-                stride: layout.keys,
-                initial: InitialSum::Zero,
-            };
-            gemm_int8::accumulate(set, rows, panels, sums);
-        }
+        let panels = PanelsInt8 {
+            weights: bytemuck::cast_slice(head.keys),
+            panel_bytes: layout.quads * 4 * NARROW_PANEL,
+            scales: head.key_scales,
+        };
+        let sums = Sums {
+            data: &mut scores[first * layout.keys..],
+            stride: layout.keys,
+            initial: InitialSum::Zero,
+        };
+        gemm_int8::accumulate(set, rows, panels, sums);
     }
 }
 
@@ -368,26 +370,37 @@ on_lanes! {
             let scale = L::Vectors::splat_float(std::f32::consts::LOG2_E);
             // As many as the narrowest vectors need for 16 lanes.
             let mut totals = [L::Vectors::splat(0); 4];
-            for first in (0..row.len()).step_by(16) {
-                for (part, total) in totals.iter_mut().enumerate().take(16 / width) {
-                    let first = first + width * part;
-                    let scores = L::Vectors::load_floats(start.add(first));
-                    let below = L::Vectors::subtract_floats(scores, largest);
-                    // Also here, so that NaN has weight zero.
-                    let power = L::Vectors::larger(
-                        L::Vectors::multiply(below, scale),
-                        L::Vectors::splat_float(POWER_MIN),
-                    );
-                    let whole = L::Vectors::whole(power);
-                    let rest = L::Vectors::subtract_floats(power, whole);
-                    let mut value = L::Vectors::splat_float(POWERS[4]);
-                    for &coefficient in POWERS[..4].iter().rev() {
-                        let coefficient = L::Vectors::splat_float(coefficient);
-                        value = L::Vectors::multiply_add(value, rest, coefficient);
+            for block in (0..row.len()).step_by(32) {
+                for pair in 0..16 / width {
+                    let first = block + 2 * width * pair;
+                    let mut levels = [L::Vectors::splat(0); 2];
+                    for (half, levels) in levels.iter_mut().enumerate() {
+                        let first = first + width * half;
+                        // The last block may have 16 scores.
+                        if first >= row.len() {
+                            break;
+                        }
+                        let scores = L::Vectors::load_floats(start.add(first));
+                        let below = L::Vectors::subtract_floats(scores, largest);
+                        // Also here, so that NaN has weight zero.
+                        let power = L::Vectors::larger(
+                            L::Vectors::multiply(below, scale),
+                            L::Vectors::splat_float(POWER_MIN),
+                        );
+                        let whole = L::Vectors::whole(power);
+                        let rest = L::Vectors::subtract_floats(power, whole);
+                        let mut value = L::Vectors::splat_float(POWERS[4]);
+                        for &coefficient in POWERS[..4].iter().rev() {
+                            let coefficient = L::Vectors::splat_float(coefficient);
+                            value = L::Vectors::multiply_add(value, rest, coefficient);
+                        }
+                        *levels = L::Vectors::round(L::Vectors::scale_by_powers(value, whole));
+                        let total = &mut totals[(2 * pair + half) % (16 / width)];
+                        *total = L::Vectors::add(*total, *levels);
                     }
-                    let levels = L::Vectors::round(L::Vectors::scale_by_powers(value, whole));
-                    *total = L::Vectors::add(*total, levels);
-                    L::Vectors::store_split(start.add(first / 2).cast(), levels);
+                    if first < row.len() {
+                        L::Vectors::store_split(start.add(first / 2).cast(), levels);
+                    }
                 }
             }
             // No lane's sum reaches 2³¹: its keys are at most a sixteenth of all.

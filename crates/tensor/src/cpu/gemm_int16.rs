@@ -224,17 +224,21 @@ on_lanes! {
                 let mut total = L::Vectors::splat(0);
                 let values = rows::zero_padded(row, 32 * group, &mut end).as_ptr();
                 let place = bytes[16 * group..][..16].as_mut_ptr();
-                for input in (0..32).step_by(L::Vectors::WIDTH) {
-                    let values = L::Vectors::load_floats(values.add(input));
-                    let scaled = L::Vectors::multiply(values, L::Vectors::splat_float(inverse));
-                    // NaN becomes 0: no weight could turn it into a number.
-                    let levels = L::Vectors::round_or_zero(scaled);
-                    let nearest = L::Vectors::add(levels, L::Vectors::splat(128));
-                    let upper = L::Vectors::shift_right_signed(nearest, 8);
-                    total = L::Vectors::add(total, levels);
-                    high_total = L::Vectors::add(high_total, upper);
-                    // The low byte without the 128 that were added to round.
-                    let bytes = L::Vectors::exclusive_or(nearest, L::Vectors::splat(128));
+                for input in (0..32).step_by(2 * L::Vectors::WIDTH) {
+                    let mut bytes = [L::Vectors::splat(0); 2];
+                    for (half, bytes) in bytes.iter_mut().enumerate() {
+                        let input = input + L::Vectors::WIDTH * half;
+                        let values = L::Vectors::load_floats(values.add(input));
+                        let scaled = L::Vectors::multiply(values, L::Vectors::splat_float(inverse));
+                        // NaN becomes 0: no weight could turn it into a number.
+                        let levels = L::Vectors::round_or_zero(scaled);
+                        let nearest = L::Vectors::add(levels, L::Vectors::splat(128));
+                        let upper = L::Vectors::shift_right_signed(nearest, 8);
+                        total = L::Vectors::add(total, levels);
+                        high_total = L::Vectors::add(high_total, upper);
+                        // The low byte without the 128 that were added to round.
+                        *bytes = L::Vectors::exclusive_or(nearest, L::Vectors::splat(128));
+                    }
                     L::Vectors::store_split(place.add(input / 2).cast(), bytes);
                 }
                 let total = L::Vectors::sum(total);

@@ -89,22 +89,22 @@ on_lanes! {
         }
     }
 
-    /// Products of up to [`MR`] rows with one or two panels.
+    /// Products of up to [`MR`] rows with panels.
     pub(crate) fn accumulate<L>(rows: RowsInt8<'_>, panels: PanelsInt8<'_>, sums: Sums<'_>) {
         let width = panels.scales.len();
         let count = rows.count;
         if count == 0 || rows.quads == 0 {
             return;
         }
-        assert!(count <= MR && (width == NARROW_PANEL || width == PANEL));
+        assert!(count <= MR && width > 0 && width.is_multiple_of(NARROW_PANEL));
         assert!(rows.data.len() >= count * rows.layout.len());
         assert!(rows.first_input.is_multiple_of(GROUP_INPUTS));
         assert!(rows.first_input + 4 * rows.quads <= rows.layout.inputs);
         let last_panel = (width / NARROW_PANEL - 1) * panels.panel_bytes;
         assert!(panels.weights.len() >= last_panel + rows.quads * 64);
         assert!(sums.data.len() >= (count - 1) * sums.stride + width && sums.stride >= width);
-        let vectors = L::VECTORS.min(width / L::Vectors::WIDTH);
-        for output in (0..width).step_by(vectors * L::Vectors::WIDTH) {
+        for output in (0..width).step_by(L::VECTORS * L::Vectors::WIDTH) {
+            let vectors = L::VECTORS.min((width - output) / L::Vectors::WIDTH);
             for first in (0..count).step_by(L::ROWS) {
                 let count = (count - first).min(L::ROWS);
                 let place = Tile { first, output };
@@ -155,8 +155,8 @@ pub(crate) fn parts(rounded: &[f32], layout: RowLayoutInt8) -> (f32, &[u32]) {
     (groups[1], bytemuck::cast_slice(levels))
 }
 
-/// Weights of one or two neighbouring panels of 16 outputs, `[panel][input / 4][output][input %
-/// 4]`, as levels offset by 128.
+/// Weights of neighbouring panels of 16 outputs, `[panel][input / 4][output][input % 4]`, as levels
+/// offset by 128.
 #[derive(Clone, Copy)]
 pub(crate) struct PanelsInt8<'a> {
     /// Weights from the first panel on.

@@ -20,11 +20,12 @@ impl Vectors for Quarter {
             let bytes = vreinterpret_u32_s8(vmovn_s16(vcombine_s16(words, words)));
             to.cast::<u32>().write_unaligned(vget_lane_u32::<0>(bytes));
         };
-        store_split(to: *mut u8, a: int32x4_t) = {
-            let words = vreinterpret_u8_s16(vmovn_s32(a));
-            let upper = vreinterpret_u32_u8(vuzp2_u8(words, words));
-            let lower = vreinterpret_u32_u8(vuzp1_u8(words, words));
-            vst1_u8(to, vreinterpret_u8_u32(vzip1_u32(upper, lower)));
+        store_split(to: *mut u8, a: [int32x4_t; 2]) = {
+            let words = vcombine_s16(vmovn_s32(a[0]), vmovn_s32(a[1]));
+            let words = vreinterpretq_u8_s16(words);
+            let upper = vreinterpretq_u32_u8(vuzp2q_u8(words, words));
+            let lower = vreinterpretq_u32_u8(vuzp1q_u8(words, words));
+            vst1q_u8(to, vreinterpretq_u8_u32(vzip1q_u32(upper, lower)));
         };
         store(to: *mut u8, a: int32x4_t) = vst1q_u8(to, vreinterpretq_u8_s32(a));
         add(a: int32x4_t, b: int32x4_t) -> int32x4_t = vaddq_s32(a, b);

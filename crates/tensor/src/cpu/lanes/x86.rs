@@ -16,11 +16,11 @@ impl Vectors for Wide {
         splat(value: i32) -> __m512i = _mm512_set1_epi32(value);
         load(from: *const u8) -> __m512i = _mm512_loadu_si512(from.cast());
         store_bytes(to: *mut u8, a: __m512i) = _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(a));
-        store_split(to: *mut u8, a: __m512i) = {
-            let halves = _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(split_order()));
-            let order = _mm512_setr_epi64(0, 2, 4, 6, 0, 2, 4, 6);
-            let bytes = _mm512_permutexvar_epi64(order, halves);
-            _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(bytes));
+        store_split(to: *mut u8, a: [__m512i; 2]) = {
+            let order = _mm512_cvtepu8_epi16(_mm256_loadu_si256(EVEN_WORDS.as_ptr().cast()));
+            let words = _mm512_permutex2var_epi16(a[0], order, a[1]);
+            let bytes = _mm512_shuffle_epi8(words, _mm512_broadcast_i32x4(split_order()));
+            _mm512_storeu_si512(to.cast(), bytes);
         };
         store(to: *mut u8, a: __m512i) = _mm512_storeu_si512(to.cast(), a);
         add(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi32(a, b);
@@ -75,10 +75,13 @@ impl Vectors for Short {
             let upper = _mm256_extracti128_si256::<1>(bytes);
             _mm_storel_epi64(to.cast(), _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), upper));
         };
-        store_split(to: *mut u8, a: __m256i) = {
-            let halves = _mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(split_order()));
-            let bytes = _mm256_permute4x64_epi64::<0b1000>(halves);
-            _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(bytes));
+        store_split(to: *mut u8, a: [__m256i; 2]) = {
+            let mask = _mm256_set1_epi32(0xffff);
+            let words = a.map(|a| _mm256_and_si256(a, mask));
+            let words = _mm256_packus_epi32(words[0], words[1]);
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            let order = _mm256_broadcastsi128_si256(split_order());
+            _mm256_storeu_si256(to.cast(), _mm256_shuffle_epi8(words, order));
         };
         store(to: *mut u8, a: __m256i) = _mm256_storeu_si256(to.cast(), a);
         add(a: __m256i, b: __m256i) -> __m256i = _mm256_add_epi32(a, b);
@@ -128,11 +131,22 @@ impl Vectors for Short {
     }
 }
 
-/// Order of four lanes' bytes: the second lowest of each, then the lowest of each.
+/// The lower words of the lanes of two vectors.
+const EVEN_WORDS: [u8; 32] = {
+    let mut words = [0; 32];
+    let mut word = 0;
+    while word < 32 {
+        words[word] = 2 * word as u8;
+        word += 1;
+    }
+    words
+};
+
+/// Order of the bytes of eight words: for each half the upper bytes of its words, then the lower.
 #[inline(always)]
 fn split_order() -> __m128i {
     // SAFETY: every x86-64 has the instruction.
-    unsafe { _mm_set_epi64x(0, 0x0c08_0400_0d09_0501) }
+    unsafe { _mm_set_epi64x(0x0e0c_0a08_0f0d_0b09, 0x0604_0200_0705_0301) }
 }
 
 /// # Safety

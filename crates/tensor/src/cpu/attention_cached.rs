@@ -71,6 +71,10 @@ struct Task<'a> {
     /// The first head.
     first: usize,
     /// Whether a block is fetched while the one before is computed.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "only kernels for AVX-512 fetch blocks")
+    )]
     fetches_ahead: bool,
 }
 

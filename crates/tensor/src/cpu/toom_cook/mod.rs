@@ -285,15 +285,22 @@ fn transform_panel<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>
 }
 
 vectorised! {
-    /// Weighted sum of taps, each as long as `out`.
+    /// Weighted sum of taps, each as long as `out`: whole vectors.
     fn weigh_taps(factors: &[f32], taps: &[f32], out: &mut [f32]) {
-        out.fill(0.0);
-        for (&factor, tap) in factors.iter().zip(taps.chunks_exact(out.len())) {
-            if factor != 0.0 {
-                for (sum, &weight) in out.iter_mut().zip(tap) {
-                    *sum = multiply_add::<FUSED>(factor, weight, *sum);
+        let len = out.len();
+        let (vectors, rest) = out.as_chunks_mut::<LANES>();
+        assert!(rest.is_empty(), "weights of whole panels");
+        for (place, out) in vectors.iter_mut().enumerate() {
+            let mut sums = [0.0; LANES];
+            for (&factor, tap) in factors.iter().zip(taps.chunks_exact(len)) {
+                if factor != 0.0 {
+                    let weights = &tap[place * LANES..][..LANES];
+                    for (sum, &weight) in sums.iter_mut().zip(weights) {
+                        *sum = multiply_add::<FUSED>(factor, weight, *sum);
+                    }
                 }
             }
+            *out = sums;
         }
     }
 

@@ -249,6 +249,19 @@ impl Block {
         }
     }
 
+    /// Advises the driver that the contents of a block from [`Memory::reserve_exact`] are of no use
+    /// any more: it should take no memory until it is written again.
+    ///
+    /// # Safety
+    /// Nobody accesses the bytes meanwhile, or counts on them later.
+    pub(crate) unsafe fn discard(&self) {
+        if let Handle::Exact(address, bytes) = self.handle {
+            // SAFETY: the handle stands for this piece of the driver; otherwise the caller's
+            // contract.
+            unsafe { self.memory.driver().discard(address, bytes) };
+        }
+    }
+
     /// Records that work on another queue of the device uses the block: after it is dropped, its
     /// bytes are reused only once that work is complete. Only for blocks of the pool; other blocks
     /// wait for the whole device.

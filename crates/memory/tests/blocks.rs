@@ -186,6 +186,25 @@ fn plans_share_bytes_in_turn_but_never_concurrently() {
     arenas[0].allocate(64).expect("the first begins again");
 }
 
+#[cfg(all(target_os = "linux", not(miri)))]
+#[test]
+fn contents_are_discarded_between_runs_and_never_while_a_piece_is_in_use() {
+    let memory = Memory::host(1 << 20);
+    let arenas = planned(&memory, &[&[(0, 1, 40 << 10)], &[(0, 1, 64 << 10)]]);
+    let mut piece = arenas[1].allocate(64 << 10).unwrap();
+    piece.bytes_mut().fill(7);
+    let resident = || memory.resident().unwrap().bytes;
+    arenas[0].discard_contents();
+    assert_eq!((resident(), piece.bytes()[0]), (64 << 10, 7));
+    drop(piece);
+    arenas[0].discard_contents();
+    assert_eq!((resident(), arenas[0].len()), (0, 64 << 10));
+    assert_eq!(memory.statistics().held_bytes(), 64 << 10);
+    let mut piece = arenas[0].allocate(40 << 10).expect("the next run begins");
+    piece.bytes_mut().fill(9);
+    assert_eq!((resident(), piece.bytes()[0]), (40 << 10, 9));
+}
+
 #[test]
 fn new_plans_take_over_the_bytes_and_the_rest_is_freed() {
     let memory = Memory::host(64 << 20);

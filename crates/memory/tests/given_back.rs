@@ -3,7 +3,7 @@
 
 #![cfg(all(target_os = "linux", not(miri)))]
 
-use sottovoce_memory::driver::{Driver, HostDriver};
+use sottovoce_memory::driver::{Address, Driver, HostDriver};
 use sottovoce_memory::pages::PagePool;
 use sottovoce_memory::{Memory, Owner, Region};
 
@@ -67,9 +67,13 @@ fn freed_unmapped_and_trimmed_memory_returns_to_the_system() {
     let of_driver = driver.resident().unwrap();
     assert_eq!((of_driver.bytes, of_driver.file_bytes), (64 * MIB, 0));
     driver.free(untouched).unwrap();
-    driver
-        .free(sottovoce_memory::driver::Address(piece))
-        .unwrap();
+    // SAFETY: the piece is as long, and only this test uses it.
+    unsafe { driver.discard(Address(piece), 64 * MIB) };
+    expect_resident(before, "its contents were discarded");
+    assert_eq!(driver.memory().free, 192 * MIB, "it stays allocated");
+    touch(piece, 64 * MIB);
+    expect_resident(before + 64 * MIB, "and was written again");
+    driver.free(Address(piece)).unwrap();
     expect_resident(before, "the piece was freed");
     assert_eq!(mapped_between(piece, piece + 64 * MIB), (0, 0));
 

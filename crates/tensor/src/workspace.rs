@@ -173,6 +173,15 @@ impl Workspace {
         }
     }
 
+    /// Gives the memory behind a planned workspace, and those planned with it, back until the next
+    /// run writes to it, where the device can do that. Has no effect on others, or while a tensor
+    /// is live.
+    pub fn discard_contents(&self) {
+        if let Kind::Planned(arena) = &self.kind {
+            arena.discard_contents();
+        }
+    }
+
     /// The trace of a measuring workspace; `None` for others.
     pub fn trace(&self) -> Option<RunTrace> {
         match &self.kind {

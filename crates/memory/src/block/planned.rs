@@ -46,7 +46,7 @@ impl Holder {
 impl Holder {
     /// The owned bytes, or `None` if a piece is still in use; the bytes are leaked then.
     fn into_bytes(self) -> Option<PlannedBytes> {
-        let idle = !self.live.iter().any(|live| live.load(Ordering::Acquire));
+        let idle = self.is_idle();
         let bytes = self.0;
         // Drop would free the box, or leak it to the live piece.
         std::mem::forget(self);
@@ -68,7 +68,7 @@ impl Deref for Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        if self.live.iter().any(|live| live.load(Ordering::Acquire)) {
+        if !self.is_idle() {
             return;
         }
         // SAFETY: the pointer came from a box in `new`. No arena and no piece is left, so no other
@@ -259,6 +259,22 @@ impl PlannedArena {
         }
     }
 
+    /// Gives the memory behind the bytes of all plans back until they are written again, where the
+    /// driver can do that. They stay reserved. Has no effect while a piece is in use.
+    pub fn discard_contents(&self) {
+        let shared: &PlannedBytes = &self.bytes;
+        let before = shared.turn.swap(BUSY, Ordering::Acquire);
+        if before == BUSY {
+            return;
+        }
+        if shared.is_idle() {
+            // SAFETY: no piece exists, and none is handed out before the turn is given back. A
+            // piece begins with unspecified contents.
+            unsafe { shared.block.discard() };
+        }
+        shared.turn.store(before, Ordering::Release);
+    }
+
     /// Bytes of the block that all plans share.
     pub fn len(&self) -> usize {
         self.bytes.block.len()
@@ -284,6 +300,11 @@ fn turn(plan: usize, taken: usize) -> u64 {
 }
 
 impl PlannedBytes {
+    /// Whether no piece is in use.
+    fn is_idle(&self) -> bool {
+        !self.live.iter().any(|live| live.load(Ordering::Acquire))
+    }
+
     /// Places piece `index` of a plan: marks it as live and returns its index among all pieces and
     /// its offset. Only the holder of the turn may call this.
     #[inline]

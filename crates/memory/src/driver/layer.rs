@@ -90,6 +90,11 @@ unsafe impl<L: Layer, D: Driver> Driver for Layered<L, D> {
         self.below.prefer_small_pages(address, bytes);
     }
 
+    unsafe fn discard(&self, address: Address, bytes: u64) {
+        // SAFETY: the caller's contract is that of the driver below.
+        unsafe { self.below.discard(address, bytes) }
+    }
+
     fn map_file(&self, file: &File, part: Range<u64>) -> Result<Address, DriverError> {
         let bytes = part.end.saturating_sub(part.start);
         let address = self.pass(Call::Allocate, bytes)?.map_file(file, part)?;

@@ -191,6 +191,11 @@ unsafe impl Driver for Box<dyn Driver> {
         (**self).prefer_small_pages(address, bytes);
     }
 
+    unsafe fn discard(&self, address: Address, bytes: u64) {
+        // SAFETY: the caller's contract is that of the boxed driver.
+        unsafe { (**self).discard(address, bytes) }
+    }
+
     fn map_file(&self, file: &File, part: Range<u64>) -> Result<Address, DriverError> {
         (**self).map_file(file, part)
     }
@@ -305,6 +310,14 @@ pub unsafe trait Driver: Send + Sync {
     /// Advice that a piece from [`Driver::allocate`] is used in parts, so that what is never
     /// written should take no memory: the system fills huge pages whole. Contents are unchanged.
     fn prefer_small_pages(&self, _address: Address, _bytes: u64) {}
+
+    /// Advice that the contents of a piece from [`Driver::allocate`] are of no use any more: it
+    /// takes no memory until it is written again, where the system can do that. The piece stays
+    /// allocated, and each of its bytes is unchanged or zero.
+    ///
+    /// # Safety
+    /// The piece has `bytes` bytes, and nobody accesses it meanwhile.
+    unsafe fn discard(&self, _address: Address, _bytes: u64) {}
 
     /// Makes a part of a file a read-only piece, without a copy: its bytes are those of the
     /// system's file cache. The part begins at a multiple of the granularity and ends within the

@@ -90,7 +90,8 @@ impl Pipeline {
                 None => Pipeline::take_token(&self.config, t3.rows(), utterance, logits),
             };
         })?;
-        Ok(())
+        drop(scores);
+        self.vacate(utterance)
     }
 
     /// Samples a token from logits; at the end of a sentence, releases its pages.

@@ -1,10 +1,12 @@
-//! Tests of the pipeline on a device with memory of its own.
+//! Tests of the pipeline, most of them on a device with memory of its own.
 
 use super::*;
+use crate::device;
 use crate::holdings::Holdings;
-use crate::options::{EngineOptions, Source as Model, StreamOptions};
+use crate::options::{DeliveryMode, EngineOptions, Source as Model, StreamOptions};
 use crate::voice::Voice;
 use sottovoce_chatterbox::t3::run_on::speech_tokens_max;
+use sottovoce_memory::Memory;
 use sottovoce_tensor::TrafficCount;
 use sottovoce_tensor::simulated::SimulatedDevice;
 
@@ -93,4 +95,39 @@ fn a_step_of_all_streams_a_flow_chunk_and_a_vocoder_chunk_read_from_the_device_o
             assert_eq!(reads(before), 1, "a vocoder chunk");
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn in_whole_delivery_the_workspace_takes_little_memory_while_t3_speaks() {
+    let options = EngineOptions::default();
+    let memory = Memory::host(1 << 30);
+    let Standalone {
+        mut pipeline,
+        voice,
+        holdings,
+    } = Standalone::load(&Model::Embedded, &options, device::host(1), memory).unwrap();
+    let stream = StreamOptions {
+        delivery: Some(DeliveryMode::Whole),
+        ..StreamOptions::default()
+    };
+    let mut utterances = [1, 2].map(|id| {
+        let _open = holdings.open();
+        (pipeline.begin(id, 0, Some(TEXT), &voice, &stream, &holdings)).unwrap()
+    });
+    let [first, second] = &mut utterances;
+    let pass = loop {
+        pipeline.step(&mut [first], &holdings).unwrap();
+        if let Some(pass) = first.due(0) {
+            break pass;
+        }
+    };
+    let samples = pipeline.synthesise(first, pass, true, &holdings).unwrap();
+    assert!(!samples.is_empty());
+    let resident = || holdings.memory().resident().unwrap().bytes;
+    let before = resident();
+    pipeline.step(&mut [second], &holdings).unwrap();
+    let left = before.saturating_sub(resident());
+    let workspace = pipeline.workspaces().unwrap().bytes();
+    assert!(left > workspace / 4, "{left} of {workspace} bytes");
 }

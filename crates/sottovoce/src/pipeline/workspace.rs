@@ -1,6 +1,6 @@
 //! The workspaces: made to fit the streams under way, shrunk, and renewed after a fault.
 
-use super::Pipeline;
+use super::{Pipeline, Utterance};
 use crate::error::Error;
 use crate::holdings::Holdings;
 use crate::plan::{Extent, Networks, RunTraces, record};
@@ -68,6 +68,17 @@ impl Pipeline {
             .record(&self.extent)
             .and_then(|traces| Workspaces::reserve(holdings.memory(), &traces, self.extent));
         self.workspaces = renewed.ok();
+    }
+
+    /// In whole delivery, lets the workspaces take no memory until the next run writes to them: a
+    /// sentence's prompt, steps, flow and vocoder come one after the other, and what one has
+    /// written would add to what the next one writes. In a stream they alternate.
+    pub(super) fn vacate(&self, utterance: &Utterance) -> Result<(), Error> {
+        if utterance.is_delivered_whole() {
+            // All lie in one arena.
+            self.workspaces()?.runs.step.discard_contents();
+        }
+        Ok(())
     }
 
     pub(super) fn record(&self, extent: &Extent) -> Result<RunTraces, Error> {

@@ -71,6 +71,21 @@ pub(super) fn prefer_small_pages(address: u64, bytes: u64) {
     let _ = (address, bytes);
 }
 
+/// Gives back the memory behind a piece; its bytes are zero from then on.
+///
+/// # Safety
+/// The piece came from [`allocate`] and has `bytes` bytes, and nobody accesses it meanwhile.
+pub(super) unsafe fn discard(address: u64, bytes: u64) {
+    #[cfg(target_os = "linux")]
+    if let Ok(bytes) = length(bytes) {
+        // SAFETY: the caller's contract. The pages stay mapped, and a refusal changes nothing.
+        unsafe { libc::madvise(pointer(address), bytes, libc::MADV_DONTNEED) };
+    }
+    // Elsewhere the same advice may free nothing.
+    #[cfg(not(target_os = "linux"))]
+    let _ = (address, bytes);
+}
+
 /// Maps `bytes` bytes of a file from `offset` on, both in whole pages, for reading. Large parts
 /// that the system has in small pages only are refused: weights are read faster from memory then.
 pub(super) fn map_file(file: &File, offset: u64, bytes: u64) -> io::Result<u64> {

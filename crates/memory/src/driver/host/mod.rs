@@ -128,6 +128,11 @@ unsafe impl Driver for HostDriver {
         pages::prefer_small_pages(address.0, bytes);
     }
 
+    unsafe fn discard(&self, address: Address, bytes: u64) {
+        // SAFETY: the caller names a piece of `pages::allocate` that nobody accesses.
+        unsafe { pages::discard(address.0, bytes) }
+    }
+
     fn map_file(&self, file: &File, part: Range<u64>) -> Result<Address, DriverError> {
         const CALL: &str = "map_file";
         pages::FILES.map_err(|reason| DriverError::Unsupported { call: CALL, reason })?;

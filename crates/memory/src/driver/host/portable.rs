@@ -32,6 +32,10 @@ pub(super) fn allocate(bytes: u64) -> io::Result<u64> {
 pub(super) fn prefer_small_pages(_address: u64, _bytes: u64) {}
 
 /// # Safety
+/// None is needed: nothing happens here.
+pub(super) unsafe fn discard(_address: u64, _bytes: u64) {}
+
+/// # Safety
 /// The piece came from [`allocate`] with this size, and nothing uses it any longer.
 pub(super) unsafe fn free(address: u64, bytes: u64) -> io::Result<()> {
     let layout = layout(bytes)?;

@@ -19,6 +19,7 @@ use crate::worker::Worker;
 use sottovoce_chatterbox::weights::WeightSource;
 use sottovoce_memory::Memory;
 use sottovoce_memory::driver::ADDRESS_SPACE_BYTES;
+use sottovoce_memory::heap::release_unused;
 use sottovoce_memory::stats::MetricsRecorder;
 use sottovoce_tensor::Device;
 use std::collections::HashMap;
@@ -178,6 +179,9 @@ impl Engine {
         let (profile, cache_interval) = shared.profile();
         let manager = StreamingMemoryManager::new(budget_bytes, profile, cache_interval);
         let worker = Worker::new(shared.clone(), pipeline, watermark, manager);
+        // Loading leaves tables and dry runs behind, in heap that speaking does not need.
+        drop(traces);
+        release_unused();
         let worker = std::thread::Builder::new()
             .name("sottovoce-worker".into())
             .spawn(move || worker.run())

@@ -82,9 +82,8 @@ impl ResidualBlock {
         Ok(ResidualBlock { layers })
     }
 
-    /// `[time, channels]` → the same shape.
-    fn forward(&self, ctx: &Context<'_>, x: &Tensor) -> Tensor {
-        let mut sum = ctx.copy(x);
+    /// `[time, channels]` → the same shape, in place.
+    fn forward(&self, ctx: &Context<'_>, mut sum: Tensor) -> Tensor {
         for layer in &self.layers {
             let inside = Convolving {
                 snake: Some(&layer.alpha1),
@@ -99,6 +98,32 @@ impl ResidualBlock {
             ctx.conv1d_into(&inner, &layer.conv2, &onto_sum, &mut sum);
         }
         sum
+    }
+}
+
+impl UpsamplingBlock {
+    /// The mean of the residual blocks: `[time, channels]` → the same shape.
+    fn residuals(&self, ctx: &Context<'_>, x: Tensor) -> Tensor {
+        let Some((last, others)) = self.blocks.split_last() else {
+            return x;
+        };
+        let mut sum: Option<Tensor> = None;
+        for block in others {
+            let part = block.forward(ctx, ctx.copy(&x));
+            match &mut sum {
+                Some(sum) => ctx.add(sum, &part),
+                None => sum = Some(part),
+            }
+        }
+        let part = last.forward(ctx, x);
+        match sum {
+            Some(mut sum) => {
+                let share = 1.0 / self.blocks.len() as f32;
+                ctx.add_scaled(&mut sum, share, &part, share);
+                sum
+            }
+            None => part,
+        }
     }
 }
 
@@ -243,6 +268,9 @@ impl Vocoder {
         let source_spectrum = ctx.spectrum(source, &self.transform);
         let mut x = ctx.conv1d(mel, &self.first);
         for (index, stage) in self.stages.iter().enumerate() {
+            if let Some(before) = index.checked_sub(1) {
+                x = self.stages[before].residuals(ctx, x);
+            }
             ctx.activate(&mut x, Activation::LeakyRelu(self.config.leaky_slope));
             x = ctx.conv_transpose1d(&x, &stage.up);
             if index + 1 == self.stages.len() {
@@ -251,25 +279,13 @@ impl Vocoder {
                 x = ctx.concat_rows(&[x.view().rows(1..2), x.view()]);
             }
             let down = ctx.conv1d(&source_spectrum, &stage.source_down);
-            let from_source = stage.source_block.forward(ctx, &down);
-            drop(down);
+            let from_source = stage.source_block.forward(ctx, down);
             ctx.add(&mut x, &from_source);
-            drop(from_source);
-            let share = 1.0 / stage.blocks.len() as f32;
-            let mut sum: Option<Tensor> = None;
-            for (index, block) in stage.blocks.iter().enumerate() {
-                let part = block.forward(ctx, &x);
-                let factor = if index + 1 == stage.blocks.len() {
-                    share
-                } else {
-                    1.0
-                };
-                match &mut sum {
-                    Some(sum) => ctx.add_scaled(sum, factor, &part, factor),
-                    None => sum = Some(part),
-                }
-            }
-            x = sum.unwrap_or(x);
+        }
+        // The last stage's blocks have the largest tensors.
+        drop(source_spectrum);
+        if let Some(last) = self.stages.last() {
+            x = last.residuals(ctx, x);
         }
         ctx.activate(&mut x, Activation::LeakyRelu(DEFAULT_SLOPE));
         let spectrum = ctx.conv1d(&x, &self.last);

@@ -46,8 +46,8 @@ pub(crate) trait Vectors {
     unsafe fn load(from: *const u8) -> Self::Integers;
     /// Stores the lowest byte of each lane.
     unsafe fn store_bytes(to: *mut u8, a: Self::Integers);
-    /// Stores the second lowest bytes of four lanes, then their lowest bytes, and so on for the lanes
-    /// of both vectors: two bytes per lane.
+    /// Stores the second lowest bytes of four lanes, then their lowest bytes, and so on for all
+    /// lanes of both vectors: two bytes per lane.
     unsafe fn store_split(to: *mut u8, a: [Self::Integers; 2]);
     /// Stores four bytes per lane.
     unsafe fn store(to: *mut u8, a: Self::Integers);

@@ -192,6 +192,46 @@ impl StandIn {
         failing
     }
 
+    /// Runs `work` in a thread of another library's: the device's context is current, retained by
+    /// that library. Returns the device whose context is current afterwards.
+    ///
+    /// # Panics
+    /// If the device refuses, or `work` panics.
+    pub fn while_current(self, work: impl FnOnce()) -> Option<u32> {
+        type Place = unsafe extern "C" fn(*mut *mut c_void) -> c_uint;
+        type Retain = unsafe extern "C" fn(*mut *mut c_void, c_int) -> c_uint;
+        // SAFETY: the library defines the functions so.
+        let (retain, current, make_current, release): (
+            Retain,
+            Place,
+            extern "C" fn(*mut c_void) -> c_uint,
+            extern "C" fn(c_int) -> c_uint,
+        ) = unsafe {
+            (
+                std::mem::transmute::<*mut c_void, Retain>(symbol("cuDevicePrimaryCtxRetain")),
+                std::mem::transmute::<*mut c_void, Place>(symbol("cuCtxGetCurrent")),
+                std::mem::transmute::<*mut c_void, extern "C" fn(*mut c_void) -> c_uint>(symbol(
+                    "cuCtxSetCurrent",
+                )),
+                std::mem::transmute::<*mut c_void, extern "C" fn(c_int) -> c_uint>(symbol(
+                    "cuDevicePrimaryCtxRelease_v2",
+                )),
+            )
+        };
+        let ordinal = self.ordinal as c_int;
+        let (mut own, mut after) = (std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: the place is valid for the call.
+        assert_eq!(unsafe { retain(&mut own, ordinal) }, 0, "it is retained");
+        assert_eq!(make_current(own), 0, "it is made current");
+        work();
+        // SAFETY: the place is valid for the call.
+        assert_eq!(unsafe { current(&mut after) }, 0, "it is known");
+        make_current(std::ptr::null_mut());
+        assert_eq!(release(ordinal), 0, "it is released");
+        // The lowest byte of a context is its device's ordinal, counted from 1.
+        (after as u32 & 0xff).checked_sub(1)
+    }
+
     /// Asserts that nothing is left on the device and that no misuse was counted.
     ///
     /// # Panics

@@ -24,6 +24,8 @@
 //! | `FILL` | `fill` | `on`: fresh memory holds no numbers instead of zeros |
 //! | `REPORT` | – | a file for every count, when the program ends |
 //!
+//! `CUDA_VISIBLE_DEVICES` counts as well, with ordinals.
+//!
 //! # Terms
 //!
 //! | term | meaning |

@@ -158,9 +158,9 @@ pub extern "C" fn sottovoce_cuda_free(
 pub extern "C" fn sottovoce_cuda_record_stream(address: *mut c_void, stream: *mut c_void) {
     contained(|| {
         INSTALLED.get()?.each(|device| {
-            let queue = device.queue(stream);
             if let Some(block) = device.blocks().get(&(address as u64)) {
-                block.record_use(queue);
+                // The stream is of the block's device; no other may wait for it.
+                block.record_use(device.queue(stream));
             }
         });
         Some(())

@@ -72,6 +72,7 @@ impl Worker {
     pub fn run(mut self) {
         let shared = self.shared.clone();
         let device = self.pipeline.device().clone();
+        device.attend();
         let _closing = CloseOnExit(&shared);
         self.event(PolicyEvent::ComponentLoaded);
         while !shared.closing() {

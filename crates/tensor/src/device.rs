@@ -98,6 +98,10 @@ pub trait Device: Operations {
         1
     }
 
+    /// Tells the device that the calling thread works for it alone from now on: it may prepare the
+    /// thread once instead of at every call.
+    fn attend(&self) {}
+
     /// Runs `work` once, where many small operations start fastest, and returns when it is
     /// complete.
     fn run(&self, work: &mut (dyn FnMut() + Send)) {

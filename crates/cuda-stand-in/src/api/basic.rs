@@ -2,9 +2,12 @@
 
 use super::put;
 use crate::control::write_report_at_exit;
-use crate::device::{call, context_of, count, current, set_current};
+use crate::device::{
+    call, context_of, current, current_context, set_current, visible, visible_count,
+};
 use crate::status::{
-    INVALID_CONTEXT, INVALID_VALUE, OUT_OF_MEMORY, SUCCESS, Status, UNKNOWN, name,
+    INVALID_CONTEXT, INVALID_DEVICE, INVALID_VALUE, NO_DEVICE, OUT_OF_MEMORY, SUCCESS, Status,
+    UNKNOWN, name,
 };
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
@@ -17,7 +20,10 @@ const VIRTUAL_MEMORY_MANAGEMENT: c_int = 102;
 #[unsafe(no_mangle)]
 extern "C" fn cuInit(_flags: c_uint) -> Status {
     write_report_at_exit();
-    SUCCESS
+    match visible(0) {
+        Some(_) => SUCCESS,
+        None => NO_DEVICE,
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -42,16 +48,19 @@ unsafe extern "C" fn cuGetErrorName(status: Status, text: *mut *const c_char) ->
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGetCount(place: *mut c_int) -> Status {
     // SAFETY: the caller's place is valid.
-    unsafe { put(place, count() as c_int) }
+    unsafe { put(place, visible_count() as c_int) }
         .err()
         .unwrap_or_default()
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGet(place: *mut c_int, ordinal: c_int) -> Status {
-    call(ordinal, "cuDeviceGet", UNKNOWN, |_, _| {
+    let Some(device) = usize::try_from(ordinal).ok().and_then(visible) else {
+        return INVALID_DEVICE;
+    };
+    call(device as c_int, "cuDeviceGet", UNKNOWN, |_, _| {
         // SAFETY: the caller's place is valid.
-        unsafe { put(place, ordinal) }
+        unsafe { put(place, device as c_int) }
     })
 }
 
@@ -168,6 +177,18 @@ extern "C" fn cuCtxSetCurrent(context: *mut c_void) -> Status {
         }
         set_current(Some((ordinal, epoch)));
         Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuCtxGetCurrent(place: *mut *mut c_void) -> Status {
+    let (ordinal, context) = match current_context() {
+        Some((ordinal, context)) => (ordinal as c_int, context),
+        None => (0, 0),
+    };
+    call(ordinal, "cuCtxGetCurrent", UNKNOWN, |_, _| {
+        // SAFETY: the caller's place is valid.
+        unsafe { put(place, context as *mut c_void) }
     })
 }
 

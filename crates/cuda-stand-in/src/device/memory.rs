@@ -256,6 +256,7 @@ impl Device {
 
     /// Allocates pinned host memory.
     pub fn allocate_pinned(&mut self, bytes: u64) -> Result<u64, Status> {
+        self.refuse_in_capture()?;
         if bytes == 0 {
             return Err(self.misuse());
         }

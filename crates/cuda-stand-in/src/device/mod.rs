@@ -172,6 +172,33 @@ pub fn count() -> u32 {
     }
 }
 
+/// Number of devices that a program sees.
+pub fn visible_count() -> u32 {
+    (0..count() as usize).map_while(visible).count() as u32
+}
+
+/// The device that a program sees under this ordinal. As with the real library,
+/// `CUDA_VISIBLE_DEVICES` lists them, up to the first entry that is no device; one that is listed
+/// twice hides all.
+pub fn visible(ordinal: usize) -> Option<usize> {
+    static LISTED: LazyLock<Option<Vec<usize>>> = LazyLock::new(|| {
+        let text = std::env::var("CUDA_VISIBLE_DEVICES").ok()?;
+        let listed: Vec<usize> = (text.split(','))
+            .map_while(|entry| entry.trim().parse().ok())
+            .take_while(|&device| device < count() as usize)
+            .collect();
+        let is_repeated = |&device: &usize| listed.iter().filter(|&&it| it == device).count() > 1;
+        Some(match listed.iter().any(is_repeated) {
+            true => Vec::new(),
+            false => listed,
+        })
+    });
+    match &*LISTED {
+        Some(listed) => listed.get(ordinal).copied(),
+        None => (ordinal < count() as usize).then_some(ordinal),
+    }
+}
+
 /// Sets the number of devices.
 pub fn set_count(count: u32) {
     COUNT.store(count.clamp(1, DEVICES_MAX as u32), Ordering::SeqCst);
@@ -230,6 +257,17 @@ pub fn current(
 pub fn context_of(pointer: u64) -> Option<(usize, u64)> {
     let ordinal = (pointer & 0xff).checked_sub(1)?;
     Some((ordinal as usize, pointer >> 8))
+}
+
+/// Ordinal and pointer of this thread's current context.
+pub fn current_context() -> Option<(usize, u64)> {
+    let (ordinal, epoch) = CURRENT.get()?;
+    Some((ordinal, pointer_of(ordinal, epoch)))
+}
+
+/// A context's pointer: its ordinal and epoch.
+fn pointer_of(ordinal: usize, epoch: u64) -> u64 {
+    epoch << 8 | (ordinal as u64 + 1)
 }
 
 /// Sets or clears this thread's current context.
@@ -348,7 +386,7 @@ impl Device {
             );
         }
         self.retained += 1;
-        Ok(self.epoch << 8 | (ordinal as u64 + 1))
+        Ok(pointer_of(ordinal, self.epoch))
     }
 
     /// Releases the primary context. The last release destroys it with everything left in it.
@@ -510,10 +548,15 @@ impl Device {
     /// Refuses calls that are invalid while this thread captures.
     fn refuse_in_capture(&mut self) -> Outcome {
         let thread = std::thread::current().id();
+        self.invalidate_captures(|capture| capture.thread == thread)
+    }
+
+    /// Refuses a call that is invalid during some captures, and invalidates those.
+    fn invalidate_captures(&mut self, forbids: impl Fn(&Capture) -> bool) -> Outcome {
         let mut refused = false;
         for queue in self.queues.values_mut() {
             if let Some(capture) = &mut queue.capture
-                && capture.thread == thread
+                && forbids(capture)
             {
                 capture.broken = true;
                 refused = true;

@@ -97,6 +97,10 @@ impl Device {
 
     fn finish_to(&mut self, handle: u64, ticket: u64) -> Outcome {
         let mut steps = Vec::new();
+        if handle != DEFAULT_QUEUE && self.queue(handle)?.blocking {
+            let ticket = self.queue(DEFAULT_QUEUE)?.asked;
+            self.collect(DEFAULT_QUEUE, ticket, &mut steps);
+        }
         self.collect(handle, ticket, &mut steps);
         self.run(steps)
     }
@@ -114,10 +118,11 @@ impl Device {
             .try_for_each(|handle| self.finish(handle))
     }
 
-    /// Waits for all work.
+    /// Waits for all work. While any queue captures, in whichever thread, a wait for the whole
+    /// context is refused, and invalidates every capture.
     pub fn synchronize(&mut self) -> Outcome {
         self.counts.waits += 1;
-        self.refuse_in_capture()?;
+        self.invalidate_captures(|_| true)?;
         self.finish_all()
     }
 
@@ -207,13 +212,23 @@ impl Device {
     }
 
     /// A synchronous copy to the device on the default queue, which waits for all blocking queues.
+    /// Memory that is not pinned has been read on return, but may not have reached the device:
+    /// other queues than blocking ones have to wait for the default queue.
     pub fn write(&mut self, to: u64, from: u64, bytes: u64) -> Outcome {
         self.refuse_in_capture()?;
         if !self.is_accessible(to, bytes) {
             return Err(self.misuse());
         }
         self.counts.bytes_to_device += bytes;
-        self.copy_now(to, from, bytes)
+        if self.is_pinned(from, bytes) {
+            return self.copy_now(to, from, bytes);
+        }
+        self.counts.waits += 1;
+        self.finish_blocking()?;
+        // SAFETY: the caller vouches for the memory as for any copy, until the call returns.
+        let bytes = unsafe { std::slice::from_raw_parts(from as *const u8, bytes as usize) };
+        let bytes = bytes.into();
+        self.submit(DEFAULT_QUEUE, Step::Write { to, bytes })
     }
 
     /// A synchronous copy from the device on the default queue.
@@ -228,12 +243,14 @@ impl Device {
 
     fn copy_now(&mut self, to: u64, from: u64, bytes: u64) -> Outcome {
         self.counts.waits += 1;
+        self.finish_blocking()?;
+        self.run(vec![Step::Copy { to, from, bytes }])
+    }
+
+    fn finish_blocking(&mut self) -> Outcome {
         let blocking = (self.queues.iter()).filter(|(_, queue)| queue.blocking);
         let handles: Vec<u64> = blocking.map(|(&handle, _)| handle).collect();
-        for handle in handles {
-            self.finish(handle)?;
-        }
-        self.run(vec![Step::Copy { to, from, bytes }])
+        (handles.into_iter()).try_for_each(|handle| self.finish(handle))
     }
 
     /// An asynchronous copy to the device. Pinned memory is read when the copy runs, other memory

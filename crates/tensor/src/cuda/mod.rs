@@ -480,6 +480,11 @@ impl Device for Cuda {
         self.unit_bytes
     }
 
+    fn attend(&self) {
+        // If this fails, so does the first call.
+        let _ = self.queue.context().keep_current();
+    }
+
     fn check(&self) -> Result<(), DeviceError> {
         self.failed().map_or(Ok(()), Err)
     }

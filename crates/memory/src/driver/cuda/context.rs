@@ -4,7 +4,7 @@ use super::error::CudaError;
 use super::image::Generation;
 use super::limits::{ContextLimits, DriverBytes};
 use super::management::Management;
-use super::symbols::{self, CallFailure, Event, Library, Stream};
+use super::symbols::{self, CallFailure, Entered, Event, Library, Stream};
 use super::twice;
 use crate::driver::books::Books;
 use crate::driver::{Address, DeviceMemory, DriverError, EventId};
@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 
 /// Event that is always complete.
 const DONE: EventId = EventId(0);
@@ -69,6 +70,12 @@ pub struct CudaContext {
     driver_bytes: Mutex<DriverBytes>,
     books: Mutex<Books>,
     queues: Mutex<BTreeMap<u64, Stream>>,
+    /// Own queues, numbered or not, and adopted ones: all that may use this context's memory.
+    streams: Mutex<Vec<Stream>>,
+    /// Held while a queue captures, and by calls that a capture forbids.
+    capture: Mutex<()>,
+    /// The thread that captures.
+    capturing: Mutex<Option<ThreadId>>,
     events: Mutex<Events>,
     pub(super) counters: Counters,
     /// Whether a kernel has been launched outside a graph.
@@ -112,7 +119,15 @@ impl CudaContext {
             false => (library.pci_address(device)).and_then(|address| Management::find(&address)),
         };
         let free_before = management.as_ref().and_then(Management::free_bytes);
-        let context = library.retain_context(device)?;
+        let context = library.retain_context(device).map_err(|failure| {
+            if failure.status != symbols::OUT_OF_MEMORY {
+                return failure.into();
+            }
+            CudaError::NoRoom {
+                free: free_before,
+                total: library.device_total_memory(device).unwrap_or(capacity),
+            }
+        })?;
         // From here on, dropping `context` releases it on every error path.
         let mut context = CudaContext {
             library,
@@ -123,6 +138,9 @@ impl CudaContext {
             driver_bytes: Mutex::default(),
             books: Mutex::new(Books::new(capacity)),
             queues: Mutex::default(),
+            streams: Mutex::default(),
+            capture: Mutex::default(),
+            capturing: Mutex::default(),
             events: Mutex::new(Events {
                 next: DONE.0 + 1,
                 pending: BTreeMap::new(),
@@ -133,7 +151,7 @@ impl CudaContext {
             staged: AtomicBool::new(false),
             pinned: AtomicU64::new(0),
         };
-        context.library.enter(&context.context)?;
+        let entered = context.library.enter(&context.context)?;
         if let (Some(management), Some(before)) = (&management, free_before)
             && let Some(after) = management.free_bytes()
         {
@@ -141,10 +159,12 @@ impl CudaContext {
             lock(&context.driver_bytes).context = Some(bytes);
             context.books().add_driver_bytes(bytes);
         }
-        context.limits = match shared {
-            true => ContextLimits::read(&context.library),
-            false => ContextLimits::lower(&context.library),
+        let limits = match shared {
+            true => ContextLimits::read(&entered),
+            false => ContextLimits::lower(&entered),
         };
+        drop(entered);
+        context.limits = limits;
         Ok(context)
     }
 
@@ -201,7 +221,47 @@ impl CudaContext {
         if !self.staged.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        library.synchronize().inspect_err(|_| self.note_staged())
+        (self.finish(library, &self.turn())).inspect_err(|_| self.note_staged())
+    }
+
+    /// Waits for a capture of another thread, and holds further ones back. In a capturing thread
+    /// nothing is waited for: there the library refuses what cannot be captured.
+    pub(super) fn turn(&self) -> Turn<'_> {
+        let is_own = *lock(&self.capturing) == Some(std::thread::current().id());
+        Turn((!is_own).then(|| lock(&self.capture)))
+    }
+
+    /// As [`CudaContext::turn`], for a capture.
+    pub(super) fn capture_turn(&self) -> CaptureTurn<'_> {
+        let turn = self.turn();
+        if turn.0.is_some() {
+            *lock(&self.capturing) = Some(std::thread::current().id());
+        }
+        CaptureTurn {
+            context: self,
+            turn,
+        }
+    }
+
+    /// Waits for all work of all queues that may use this context's memory.
+    ///
+    /// A wait for the whole CUDA context would do more harm: others in this process use it too, and
+    /// while any of them captures a graph, the library refuses such a wait and spoils the capture.
+    pub(super) fn finish(&self, library: &Library, _: &Turn<'_>) -> Result<(), CallFailure> {
+        let streams = lock(&self.streams).clone();
+        (streams.into_iter()).try_for_each(|stream| library.synchronize_stream(stream))
+    }
+
+    /// Makes the context current in this thread from now on. In threads that never call this, it is
+    /// current only within calls, and another library's remains in between.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    pub fn keep_current(&self) -> Result<(), CudaError> {
+        match self.library.fault() {
+            Some(fault) => Err(fault.clone().into()),
+            None => Ok(self.library.keep_current(&self.context)?),
+        }
     }
 
     /// Counts since the device was opened.
@@ -244,15 +304,15 @@ impl CudaContext {
     }
 
     /// The library, with the context current in this thread.
-    pub(super) fn enter(&self) -> Result<&Library, CallFailure> {
+    pub(super) fn enter(&self) -> Result<Entered<'_>, CallFailure> {
         match self.library.fault() {
             Some(fault) => Err(fault.clone()),
-            None => self.library.enter(&self.context).map(|()| &self.library),
+            None => self.library.enter(&self.context),
         }
     }
 
     /// As [`CudaContext::enter`], for release calls, which nobody would repeat.
-    pub(super) fn enter_to_give_back(&self) -> Result<&Library, CallFailure> {
+    pub(super) fn enter_to_give_back(&self) -> Result<Entered<'_>, CallFailure> {
         self.enter().or_else(|_| self.enter())
     }
 
@@ -263,11 +323,14 @@ impl CudaContext {
 
     /// Converts a library failure into an error.
     pub(super) fn error(&self, failure: CallFailure) -> CudaError {
-        CudaError::of(&self.library, failure)
+        match self.enter() {
+            Ok(library) => CudaError::of(&library, failure),
+            Err(_) => failure.into(),
+        }
     }
 
     /// Locks the books, with the context current in this thread.
-    pub(super) fn enter_books(&self) -> Result<(&Library, MutexGuard<'_, Books>), DriverError> {
+    pub(super) fn enter_books(&self) -> Result<(Entered<'_>, MutexGuard<'_, Books>), DriverError> {
         let library = self.enter()?;
         Ok((library, self.books()))
     }
@@ -304,7 +367,7 @@ impl CudaContext {
         // The lock keeps other threads' allocations out of the difference.
         let mut books = self.books();
         let (before, _) = library.memory()?;
-        let made = act(library)?;
+        let made = act(&library)?;
         // If free memory cannot be read, the difference counts as 0.
         let after = library.memory().map_or(before, |(free, _)| free);
         let bytes = before.saturating_sub(after);
@@ -319,9 +382,9 @@ impl CudaContext {
         act: impl FnOnce(&Library) -> Result<(), CallFailure>,
     ) -> Result<(), CallFailure> {
         let library = self.enter()?;
-        self.settle(library)?;
+        self.settle(&library)?;
         if self.has_launched.load(Ordering::Relaxed) {
-            return act(library);
+            return act(&library);
         }
         self.measured(|bytes| &mut bytes.stacks, act)?;
         self.has_launched.store(true, Ordering::Relaxed);
@@ -337,7 +400,10 @@ impl CudaContext {
 
     /// Registers a queue under the lowest free number.
     pub(super) fn add_queue(&self, stream: Stream) -> u64 {
-        let mut queues = lock(&self.queues);
+        CudaContext::number(&mut lock(&self.queues), stream)
+    }
+
+    fn number(queues: &mut BTreeMap<u64, Stream>, stream: Stream) -> u64 {
         let number = (0..)
             .zip(queues.keys())
             .find(|(number, used)| number != *used)
@@ -356,9 +422,22 @@ impl CudaContext {
     pub unsafe fn adopt_queue(&self, stream: *mut std::ffi::c_void) -> u64 {
         // SAFETY: the caller upholds the same contract.
         let stream = unsafe { Stream::of(stream) };
-        let known = (lock(&self.queues).iter())
-            .find_map(|(number, queue)| (*queue == stream).then_some(*number));
-        known.unwrap_or_else(|| self.add_queue(stream))
+        let mut queues = lock(&self.queues);
+        let known =
+            (queues.iter()).find_map(|(number, queue)| (*queue == stream).then_some(*number));
+        known.unwrap_or_else(|| {
+            self.add_stream(stream);
+            CudaContext::number(&mut queues, stream)
+        })
+    }
+
+    /// Notes a queue whose work uses this context's memory.
+    pub(super) fn add_stream(&self, stream: Stream) {
+        lock(&self.streams).push(stream);
+    }
+
+    pub(super) fn remove_stream(&self, stream: Stream) {
+        lock(&self.streams).retain(|known| *known != stream);
     }
 
     pub(super) fn remove_queue(&self, number: u64) {
@@ -369,6 +448,8 @@ impl CudaContext {
     /// event.
     pub(super) fn record_event(&self, queue: u64) -> EventId {
         let stream = lock(&self.queues).get(&queue).copied();
+        // An event that another thread's capture records never completes.
+        let _turn = self.turn();
         let (Some(stream), Ok(library)) = (stream, self.enter()) else {
             return DONE;
         };
@@ -428,13 +509,31 @@ impl CudaContext {
         if let Ok(library) = self.enter()
             && twice(|| library.synchronize_event(pending)).is_err()
         {
-            // Wait for the whole context instead. If waiting fails too, the context is dead and
-            // nothing runs.
-            let _ = twice(|| library.synchronize());
+            // Wait for everything instead. If waiting fails too, the context is dead and nothing
+            // runs.
+            let turn = self.turn();
+            let _ = twice(|| self.finish(&library, &turn));
         }
         let mut events = lock(&self.events);
         if events.pending.remove(&event.0).is_some() {
             events.spare.push(pending);
+        }
+    }
+}
+
+/// The right to make calls that a capture forbids; `None` in a thread that captures.
+pub(super) struct Turn<'a>(Option<MutexGuard<'a, ()>>);
+
+/// The right to capture.
+pub(super) struct CaptureTurn<'a> {
+    context: &'a CudaContext,
+    turn: Turn<'a>,
+}
+
+impl Drop for CaptureTurn<'_> {
+    fn drop(&mut self) {
+        if self.turn.0.is_some() {
+            *lock(&self.context.capturing) = None;
         }
     }
 }

@@ -30,6 +30,16 @@ pub enum CudaError {
         /// The missing function.
         symbol: &'static str,
     },
+    /// The driver has no device for this program.
+    #[error(
+        "no CUDA: the NVIDIA driver shows this program no card; see CUDA_VISIBLE_DEVICES and what nvidia-smi lists"
+    )]
+    NoneVisible,
+    /// The library and the kernel module are of different drivers.
+    #[error(
+        "no CUDA: the NVIDIA driver's library and its kernel module are of different versions, as after an update; restart the machine"
+    )]
+    Mismatch,
     /// There is no device of this ordinal.
     #[error("no CUDA device {ordinal}: the driver knows {count}, counted from 0")]
     NoDevice {
@@ -55,6 +65,17 @@ pub enum CudaError {
         call: &'static str,
         /// Free bytes of the device.
         free: u64,
+        /// Total bytes of the device.
+        total: u64,
+    },
+    /// Too little free device memory for a context.
+    #[error(
+        "the CUDA device has no room for the driver itself, which takes some hundred megabytes: {} of {total} bytes are free; end other programs that use it",
+        free.map_or_else(|| "too few".to_owned(), |free| free.to_string())
+    )]
+    NoRoom {
+        /// Free bytes of the device, if known.
+        free: Option<u64>,
         /// Total bytes of the device.
         total: u64,
     },

@@ -74,7 +74,7 @@ impl Drop for Graph {
         let mut given_back = self.bytes;
         if let Ok(library) = context.enter_to_give_back() {
             // The graph may still be running on any queue.
-            let _ = twice(|| library.synchronize());
+            let _ = twice(|| context.finish(&library, &context.turn()));
             let before = library.memory();
             let _ = twice(|| library.destroy_executable(self.executable));
             // A driver may keep memory of one graph for the next.

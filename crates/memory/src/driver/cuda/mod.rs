@@ -10,7 +10,11 @@
 //! by number. An event recorded on a [`Queue`]'s number is complete when the work before it is;
 //! unknown numbers have no work. Memory that the driver takes for itself (context, modules, graphs)
 //! is measured and counts against the capacity. Before unmapping memory, the driver waits for all
-//! work in the context, as `cuMemFree` does.
+//! queues that may use it: its own, and adopted ones.
+//!
+//! Other libraries in the process, such as PyTorch, may use the same context. A thread's current
+//! context is theirs again after each call, and nothing waits for their work or disturbs their
+//! captures. Calls that a capture forbids wait for its end.
 //!
 //! Sticky errors (an illegal address, a lost device) are remembered. From then on, every call fails
 //! with the same error without calling the library, no call waits, and dropping the last reference
@@ -40,11 +44,11 @@ pub use staging::Staging;
 
 use super::books::{Books, bad_unit};
 use super::{Address, DeviceMemory, Driver, DriverCapabilities, DriverError, EventId};
-use context::count;
+use context::{Turn, count};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use symbols::{CallFailure, Library};
+use symbols::{CallFailure, Entered, Library};
 
 /// Granularity of plain allocations: the driver's own for large requests.
 const PIECE_UNIT: u64 = 2 << 20;
@@ -135,10 +139,12 @@ impl CudaDriver {
             loading: Mutex::default(),
             reserved: Mutex::default(),
         };
+        let library = driver.context.enter()?;
         driver.ranges = driver.facts().ranges();
         if driver.ranges.is_ok() {
-            driver.granularity = driver.library().granularity(device)?;
+            driver.granularity = library.granularity(device)?;
         }
+        drop(library);
         Ok(driver)
     }
 
@@ -273,9 +279,15 @@ impl CudaDriver {
     }
 
     /// Frees a piece that is mapped unit by unit; `bytes` are still mapped.
-    fn free_units(&self, library: &Library, address: u64, bytes: u64) -> Result<(), CallFailure> {
+    fn free_units(
+        &self,
+        library: &Library,
+        turn: &Turn<'_>,
+        address: u64,
+        bytes: u64,
+    ) -> Result<(), CallFailure> {
         // A kernel may still be reading. Unlike `cuMemFree`, unmapping does not wait.
-        (library.synchronize())
+        (self.context.finish(library, turn))
             .and_then(|()| self.unmap_units(address, bytes, self.granularity))?;
         let reserved = self.reserved().remove(&address).unwrap_or(bytes);
         // A reservation takes no memory, so a failure needs no rollback.
@@ -299,7 +311,7 @@ impl CudaDriver {
     /// complete.
     fn begin_staging(&self) -> Result<Staging, CudaError> {
         let queue = Arc::new(Queue::unnumbered(&self.context)?);
-        queue.act(Library::synchronize)?;
+        queue.act(|library| self.context.finish(library, &self.context.turn()))?;
         Staging::new(&queue, LOADING.0, LOADING.1)
     }
 
@@ -307,7 +319,7 @@ impl CudaDriver {
         self.context.library()
     }
 
-    fn enter(&self) -> Result<(&Library, MutexGuard<'_, Books>), DriverError> {
+    fn enter(&self) -> Result<(Entered<'_>, MutexGuard<'_, Books>), DriverError> {
         self.context.enter_books()
     }
 }
@@ -347,7 +359,7 @@ unsafe impl Driver for CudaDriver {
         let (library, mut books) = self.enter()?;
         books.room_for(whole)?;
         let address = match self.ranges {
-            Ok(()) => self.allocate_units(library, whole),
+            Ok(()) => self.allocate_units(&library, whole),
             Err(_) => library.allocate(whole),
         }
         .map_err(|failure| self.refusal(failure, whole, &books))?;
@@ -356,10 +368,11 @@ unsafe impl Driver for CudaDriver {
     }
 
     fn free(&self, address: Address) -> Result<(), DriverError> {
+        let turn = self.context.turn();
         let (library, mut books) = self.enter()?;
         let bytes = books.remove_piece(address)?;
         let result = match self.is_in_units(address) {
-            true => self.free_units(library, address.0, bytes),
+            true => self.free_units(&library, &turn, address.0, bytes),
             false => library.free(address.0),
         };
         if let Err(failure) = result {
@@ -371,11 +384,12 @@ unsafe impl Driver for CudaDriver {
 
     fn shrink(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
         let bytes = (bytes.checked_next_multiple_of(self.granularity)).unwrap_or(u64::MAX);
+        let turn = self.context.turn();
         let (library, mut books) = self.enter()?;
         let before = books.shrink_piece(address, bytes)?;
         let result = match self.is_in_units(address) {
             // A kernel may still be reading.
-            true => (library.synchronize())
+            true => (self.context.finish(&library, &turn))
                 .and_then(|()| {
                     self.unmap_units(address.0 + bytes, before - bytes, self.granularity)
                 })
@@ -427,7 +441,7 @@ unsafe impl Driver for CudaDriver {
     }
 
     fn map(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
-        let (_, mut books) = self.enter()?;
+        let (_library, mut books) = self.enter()?;
         books.may_map(address, bytes)?;
         let unit = books.unit(address).unwrap_or(bytes);
         self.map_units(address.0, bytes, unit)
@@ -436,12 +450,13 @@ unsafe impl Driver for CudaDriver {
     }
 
     fn unmap(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
+        let turn = self.context.turn();
         let (library, mut books) = self.enter()?;
         books.remove_mapped(address, bytes)?;
         let unit = books.unit(address).unwrap_or(bytes);
         // A kernel may still be reading. Unlike `cuMemFree`, unmapping does not wait.
-        let result =
-            (library.synchronize()).and_then(|()| self.unmap_units(address.0, bytes, unit));
+        let result = (self.context.finish(&library, &turn))
+            .and_then(|()| self.unmap_units(address.0, bytes, unit));
         if let Err(failure) = result {
             books.add_mapped(address, bytes)?;
             return Err(failure.into());
@@ -474,7 +489,8 @@ unsafe impl Driver for CudaDriver {
         count(&counters.waits, 1);
         count(&counters.reads, 1);
         count(&counters.bytes_read, bytes);
-        Ok((library.synchronize()).and_then(|()| library.read(from.0, into))?)
+        let finished = self.context.finish(&library, &self.context.turn());
+        Ok(finished.and_then(|()| library.read(from.0, into))?)
     }
 
     /// Waits for all work submitted to the device before.
@@ -485,7 +501,8 @@ unsafe impl Driver for CudaDriver {
         count(&counters.waits, 1);
         count(&counters.writes, 1);
         count(&counters.bytes_written, bytes.len());
-        Ok((library.synchronize()).and_then(|()| library.write(to.0, bytes))?)
+        let finished = self.context.finish(&library, &self.context.turn());
+        Ok(finished.and_then(|()| library.write(to.0, bytes))?)
     }
 
     /// Copies through a pinned ring on a queue of its own, so that filling one part overlaps the
@@ -520,11 +537,12 @@ unsafe impl Driver for CudaDriver {
 impl Drop for CudaDriver {
     fn drop(&mut self) {
         drop(self.loading().take());
+        let turn = self.context.turn();
         // Errors cannot be reported from `drop`; releasing the context frees what is left.
         let Ok((library, mut books)) = self.enter().or_else(|_| self.enter()) else {
             return;
         };
-        let _ = twice(|| library.synchronize());
+        let _ = twice(|| self.context.finish(&library, &turn));
         for (address, unit) in books.mapped_units() {
             let _ = twice(|| library.unmap(address, unit));
         }
@@ -532,7 +550,7 @@ impl Drop for CudaDriver {
         drop(books);
         for (address, bytes) in pieces {
             let _ = match self.is_in_units(Address(address)) {
-                true => twice(|| self.free_units(library, address, bytes)),
+                true => twice(|| self.free_units(&library, &turn, address, bytes)),
                 false => twice(|| library.free(address)),
             };
         }

@@ -123,16 +123,13 @@ impl Module {
                 NOT_FOUND => missing(),
                 _ => self.context.error(failure),
             })?;
-        let sizes = |index| library.parameter_bytes(function, index)?.ok();
-        // A driver that reports no sizes fails for the first one already, like a kernel without
-        // parameters.
-        let expected: Vec<usize> = (0..=PARAMETERS_MAX).map_while(sizes).collect();
-        let is_known = library.parameter_bytes(function, 0).is_some();
-        let differs = is_known && expected != parameter_bytes;
+        let expected = (library.all_parameter_bytes(function, PARAMETERS_MAX))
+            .map_err(|failure| self.context.error(failure))?;
+        let differs = (expected.as_ref()).is_some_and(|expected| expected != parameter_bytes);
         if differs || parameter_bytes.len() > PARAMETERS_MAX {
             return Err(CudaError::Parameters {
                 kernel: name.to_owned(),
-                expected,
+                expected: expected.unwrap_or_default(),
                 found: parameter_bytes.to_vec(),
             });
         }
@@ -190,7 +187,7 @@ impl Drop for Module {
     fn drop(&mut self) {
         if let Ok(library) = self.context.enter_to_give_back() {
             // Kernels of the module may still be running.
-            let _ = twice(|| library.synchronize());
+            let _ = twice(|| self.context.finish(&library, &self.context.turn()));
             let _ = twice(|| library.unload_module(self.module));
         }
         self.context.forget(|bytes| &mut bytes.modules, self.bytes);
@@ -295,7 +292,7 @@ impl Kernel {
             ..LaunchShape::row(1, 1)
         };
         (library.allow_shared(self.function, bytes))
-            .map_err(|failure| self.explain(&shape, CudaError::of(library, failure)))
+            .map_err(|failure| self.explain(&shape, CudaError::of(&library, failure)))
     }
 
     pub(super) fn module(&self) -> &Arc<Module> {

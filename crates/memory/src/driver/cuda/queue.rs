@@ -1,10 +1,10 @@
 //! Queues (CUDA streams): work that a device runs in order, asynchronously to the host.
 
-use super::context::{CudaContext, count};
+use super::context::{CaptureTurn, CudaContext, count};
 use super::error::CudaError;
 use super::graph::Graph;
 use super::module::{Kernel, LaunchShape, Module};
-use super::symbols::{CallFailure, CapturedGraph, Library, Stream};
+use super::symbols::{CAPTURE_INVALIDATED, CallFailure, CapturedGraph, Library, Stream};
 use super::twice;
 use crate::driver::Address;
 use std::ffi::c_void;
@@ -40,7 +40,8 @@ impl Queue {
     pub(super) fn unnumbered(context: &Arc<CudaContext>) -> Result<Queue, CudaError> {
         let library = context.enter()?;
         let stream =
-            (library.create_stream()).map_err(|failure| CudaError::of(library, failure))?;
+            (library.create_stream()).map_err(|failure| CudaError::of(&library, failure))?;
+        context.add_stream(stream);
         Ok(Queue {
             context: Arc::clone(context),
             stream,
@@ -154,7 +155,7 @@ impl Queue {
                     modules.push(Arc::clone(kernel.module()));
                 }
                 drop(capture);
-                self.context.enter().and_then(launch)
+                (self.context.enter()).and_then(|library| launch(&library))
             }
             None => {
                 drop(capture);
@@ -177,14 +178,20 @@ impl Queue {
         work: impl FnOnce() -> Result<(), E>,
     ) -> Result<Graph, E> {
         self.refuse_in_capture("a capture")?;
+        let turn = self.context.capture_turn();
         self.act(|library| {
             // Pending staged copies must complete first: a capture cannot wait for them.
             (self.context.settle(library)).and_then(|()| library.begin_capture(self.stream))
         })?;
         *self.capture() = Some(Vec::new());
-        let running = Capturing(self);
+        let mut running = Capturing {
+            queue: self,
+            has_ended: false,
+            _turn: turn,
+        };
         let result = work();
         let (captured, modules) = running.end();
+        drop(running);
         if let (Ok(graph), Err(_)) = (&captured, &result) {
             self.give_back(*graph);
         }
@@ -219,7 +226,7 @@ impl Queue {
         act: impl FnOnce(&Library) -> Result<T, CallFailure>,
     ) -> Result<T, CudaError> {
         let library = self.context.enter()?;
-        act(library).map_err(|failure| CudaError::of(library, failure))
+        act(&library).map_err(|failure| CudaError::of(&library, failure))
     }
 
     pub(super) fn refuse_in_capture(&self, call: &'static str) -> Result<(), CudaError> {
@@ -235,19 +242,27 @@ impl Queue {
 }
 
 /// A capture under way; dropping it ends the capture even if `work` panics.
-struct Capturing<'a>(&'a Queue);
+struct Capturing<'a> {
+    queue: &'a Queue,
+    has_ended: bool,
+    _turn: CaptureTurn<'a>,
+}
 
 impl Capturing<'_> {
-    fn end(self) -> (Result<CapturedGraph, CudaError>, Vec<Arc<Module>>) {
-        let queue = self.0;
-        std::mem::forget(self);
+    fn end(&mut self) -> (Result<CapturedGraph, CudaError>, Vec<Arc<Module>>) {
+        self.has_ended = true;
+        let queue = self.queue;
         let modules = queue.capture().take().unwrap_or_default();
         // An unfinished capture would block the queue for ever.
         let stream = queue.stream;
         let captured = match queue.context.enter_to_give_back() {
             Ok(library) => (library.end_capture(stream))
-                .or_else(|failure| library.end_capture(stream).map_err(|_| failure))
-                .map_err(|failure| CudaError::of(library, failure)),
+                .or_else(|failure| match failure.status {
+                    // It has ended, without a graph.
+                    CAPTURE_INVALIDATED => Err(failure),
+                    _ => library.end_capture(stream).map_err(|_| failure),
+                })
+                .map_err(|failure| CudaError::of(&library, failure)),
             Err(failure) => Err(failure.into()),
         };
         (captured, modules)
@@ -256,9 +271,10 @@ impl Capturing<'_> {
 
 impl Drop for Capturing<'_> {
     fn drop(&mut self) {
-        let (captured, _) = Capturing(self.0).end();
-        if let Ok(graph) = captured {
-            self.0.give_back(graph);
+        if !self.has_ended
+            && let (Ok(graph), _) = self.end()
+        {
+            self.queue.give_back(graph);
         }
     }
 }
@@ -274,6 +290,7 @@ impl Drop for Queue {
         if self.number != NO_NUMBER {
             self.context.remove_queue(self.number);
         }
+        self.context.remove_stream(self.stream);
         // Pending work completes first. If that fails, releasing the context frees the queue.
         if let Ok(library) = self.context.enter_to_give_back() {
             let _ = twice(|| library.synchronize_stream(self.stream));

@@ -7,6 +7,7 @@
 use super::error::CudaError;
 use cudarc::driver::sys::{CUdeviceptr, is_culib_present};
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +16,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// may return values that no list here has.
 pub(super) type Status = c_uint;
 
+/// An argument that the function does not take.
+const INVALID_VALUE: Status = 1;
 /// Too little device memory.
 pub(super) const OUT_OF_MEMORY: Status = 2;
 /// No symbol of this name.
 pub(super) const NOT_FOUND: Status = 500;
+/// No device, or none that the program may see.
+const NO_DEVICE: Status = 100;
+/// The library and the kernel module are of different drivers.
+const DRIVER_MISMATCH: Status = 803;
+/// Something was called that a capture forbids.
+pub(super) const CAPTURE_INVALIDATED: Status = 901;
 /// Work is still under way.
 const NOT_READY: Status = 600;
 /// Sticky errors: every later call in the context returns the same one.
@@ -73,6 +82,35 @@ unsafe impl Send for Context {}
 // SAFETY: threads that share a context only pass it to the library, which locks what it changes.
 unsafe impl Sync for Context {}
 
+/// The library while a context is current in this thread. Dropping it makes the one current again
+/// that was before: other libraries in this process, PyTorch among them, take a thread's device
+/// from there.
+pub(super) struct Entered<'a> {
+    library: &'a Library,
+    /// The thread's context before, null for none; `None` if nothing was changed.
+    before: Option<*mut c_void>,
+}
+
+impl Deref for Entered<'_> {
+    type Target = Library;
+
+    fn deref(&self) -> &Library {
+        self.library
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        if let Some(before) = self.before {
+            let history = &self.library.history;
+            history.calls.fetch_add(1, Ordering::Relaxed);
+            // SAFETY: the library returned this context for this thread, or it is null for none. A
+            // context that is gone by now is refused, which leaves nothing to do.
+            let _ = unsafe { (self.library.basic.set_context)(before) };
+        }
+    }
+}
+
 macro_rules! handles {
     ($($(#[$note:meta])* $name:ident;)*) => {
         $(
@@ -126,8 +164,8 @@ functions! {
         retain_context = "cuDevicePrimaryCtxRetain": fn(*mut *mut c_void, c_int);
         release_context = "cuDevicePrimaryCtxRelease_v2": fn(c_int);
         context_state = "cuDevicePrimaryCtxGetState": fn(c_int, *mut c_uint, *mut c_int);
+        current_context = "cuCtxGetCurrent": fn(*mut *mut c_void);
         set_context = "cuCtxSetCurrent": fn(*mut c_void);
-        synchronize = "cuCtxSynchronize": fn();
         set_limit = "cuCtxSetLimit": fn(c_uint, usize);
         limit = "cuCtxGetLimit": fn(*mut usize, c_uint);
         memory = "cuMemGetInfo_v2": fn(*mut usize, *mut usize);
@@ -192,8 +230,13 @@ impl Library {
             history: Arc::default(),
         };
         // SAFETY: the function takes no pointer; the flags must be 0.
-        library.check("cuInit", unsafe { (basic.initialize)(0) })?;
-        Ok(library)
+        let started = library.check("cuInit", unsafe { (basic.initialize)(0) });
+        match started.map_err(|failure| (failure.status, failure)) {
+            Ok(()) => Ok(library),
+            Err((NO_DEVICE, _)) => Err(CudaError::NoneVisible),
+            Err((DRIVER_MISMATCH, _)) => Err(CudaError::Mismatch),
+            Err((_, failure)) => Err(failure.into()),
+        }
     }
 
     /// Number of calls so far.
@@ -319,7 +362,13 @@ impl Library {
         // SAFETY: the bytes outlive the call, which returns after the copy; the caller's books hold
         // the addresses.
         let status = unsafe { (self.basic.write)(to, bytes.as_ptr().cast(), bytes.len()) };
-        self.check("cuMemcpyHtoD", status)
+        self.check("cuMemcpyHtoD", status)?;
+        // The function returns once it has read the bytes, which may still be on their way, and
+        // other queues do not wait for the default one.
+        match self.has_queues() {
+            Ok(()) => self.synchronize_stream(Stream::DEFAULT),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Copies from the device and waits for the copy.
@@ -330,18 +379,29 @@ impl Library {
         self.check("cuMemcpyDtoH", status)
     }
 
-    /// Makes the context current in this thread, as the memory functions require.
-    pub(super) fn enter(&self, context: &Context) -> Result<(), CallFailure> {
+    /// Makes the context current in this thread, as most functions require, until the result is
+    /// dropped.
+    pub(super) fn enter(&self, context: &Context) -> Result<Entered<'_>, CallFailure> {
+        let mut before = std::ptr::null_mut();
+        self.history.calls.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the pointer is valid for the call. If it fails, this thread's context is gone,
+        // and there is none to return to.
+        let _ = unsafe { (self.basic.current_context)(&mut before) };
+        let is_current = before == context.pointer;
+        if !is_current {
+            self.keep_current(context)?;
+        }
+        Ok(Entered {
+            library: self,
+            before: (!is_current).then_some(before),
+        })
+    }
+
+    /// Makes the context current in this thread from now on.
+    pub(super) fn keep_current(&self, context: &Context) -> Result<(), CallFailure> {
         // SAFETY: the context was retained and lives until its owner releases it.
         let status = unsafe { (self.basic.set_context)(context.pointer) };
         self.check("cuCtxSetCurrent", status)
-    }
-
-    /// Waits for all work in this thread's context.
-    pub(super) fn synchronize(&self) -> Result<(), CallFailure> {
-        // SAFETY: the function takes no pointer.
-        let status = unsafe { (self.basic.synchronize)() };
-        self.check("cuCtxSynchronize", status)
     }
 
     /// Free and total bytes of the device of this thread's context.

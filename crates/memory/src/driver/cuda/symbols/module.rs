@@ -1,7 +1,7 @@
 //! Modules, functions, launches.
 
 use super::queue::Stream;
-use super::{CallFailure, Library, need};
+use super::{CallFailure, INVALID_VALUE, Library, need};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
 /// `CU_JIT_ERROR_LOG_BUFFER` and its size.
@@ -150,18 +150,30 @@ impl Library {
             .map(|()| Function(function))
     }
 
-    /// Size of a kernel's parameter, in bytes; `None` past the last one, or if the driver cannot
-    /// report it.
-    pub(in crate::driver::cuda) fn parameter_bytes(
+    /// Sizes of a kernel's parameters, in bytes, of which `most` + 1 are asked for; `None` if the
+    /// driver cannot report them.
+    pub(in crate::driver::cuda) fn all_parameter_bytes(
         &self,
         function: Function,
-        index: usize,
-    ) -> Option<Result<usize, CallFailure>> {
-        let parameters = self.parameters.ok()?;
-        let (mut offset, mut bytes) = (0, 0);
-        // SAFETY: the handle came from the library, and the pointers are valid for the call.
-        let status = unsafe { (parameters.parameter)(function.0, index, &mut offset, &mut bytes) };
-        Some(self.check("cuFuncGetParamInfo", status).map(|()| bytes))
+        most: usize,
+    ) -> Result<Option<Vec<usize>>, CallFailure> {
+        let Ok(parameters) = self.parameters else {
+            return Ok(None);
+        };
+        let mut sizes = Vec::new();
+        for index in 0..=most {
+            let (mut offset, mut bytes) = (0, 0);
+            // SAFETY: the handle came from the library, and the pointers are valid for the call.
+            let status =
+                unsafe { (parameters.parameter)(function.0, index, &mut offset, &mut bytes) };
+            match self.check("cuFuncGetParamInfo", status) {
+                Ok(()) => sizes.push(bytes),
+                // Past the last one.
+                Err(failure) if failure.status == INVALID_VALUE => break,
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(Some(sizes))
     }
 
     /// Sets a kernel's limit of dynamic shared memory.

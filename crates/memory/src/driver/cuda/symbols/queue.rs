@@ -39,6 +39,9 @@ functions! {
 }
 
 impl Stream {
+    /// The process's default stream.
+    pub(super) const DEFAULT: Stream = Stream(std::ptr::null_mut());
+
     /// A queue that another library in this process created; null is the default stream.
     ///
     /// # Safety

@@ -357,3 +357,45 @@ fn where_the_contexts_bytes_cannot_be_known_the_doctor_says_so() {
     assert_eq!(report["held"], true, "{report:#}");
     assert!(report["ledgers"]["device"]["driver"]["context"].is_null());
 }
+
+#[test]
+fn the_script_for_a_card_writes_whole_lines_of_json_whatever_other_programs_say() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        path
+    };
+    // No UTF-8, and a character over the end of what is kept.
+    let nonsense = "#!/bin/sh\nprintf '\\377\\303'\nhead -c 99997 /dev/zero | tr '\\0' a\nprintf '\\303\\244\\303\\244'\nexit 3\n";
+    write("nvidia-smi", nonsense);
+    let program = write(
+        "sottovoce",
+        "#!/bin/sh\ncase $1 in doctor) echo '{\"half\": '; kill -9 $$ ;; esac\necho '{}'\n",
+    );
+    let path = format!(
+        "{}:{}",
+        folder.path().display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tools/on-hardware");
+    let results = folder.path().join("results");
+    let output = Command::new(script)
+        .arg(program)
+        .arg(&results)
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let written = std::fs::read(results.join("results.jsonl")).unwrap();
+    let parts: Vec<Value> = (written.split(|&byte| byte == b'\n'))
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).expect("every line is JSON"))
+        .collect();
+    let part = |name: &str| parts.iter().find(|part| part["part"] == name).unwrap();
+    assert_eq!(part("nvidia_smi")["exit_code"], 3);
+    assert_eq!(part("doctor")["exit_code"], 137);
+    assert_eq!(part("speak_cuda")["output"], serde_json::json!({}));
+}

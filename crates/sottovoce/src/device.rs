@@ -96,7 +96,22 @@ fn open_cuda(ordinal: u32, budget_bytes: Option<u64>, cover: Cover<'_>) -> Resul
     let within = free + driver.own_bytes();
     let budget_bytes = budget_bytes.map_or(within, |budget| budget.min(within));
     let memory = Memory::with_driver(cover(Box::new(driver)), PoolConfiguration::default());
-    let device = Cuda::open(&context, &memory)?;
+    let device = Cuda::open(&context, &memory).map_err(|error| match error {
+        CudaOpenError::Cuda(error) => Error::Cuda(error),
+        CudaOpenError::OutOfMemory(refusal) => {
+            let more = refusal.requested.next_multiple_of(memory.unit_bytes());
+            let needed_bytes = context.driver_bytes().total() + more;
+            Error::Budget {
+                budget_bytes,
+                needed_bytes,
+                plan: "the device itself, before any model".to_owned(),
+                hint: Some(format!(
+                    "give more; cuda:{ordinal} has {} free: end other programs that use it, or let the CPU speak (device cpu)",
+                    Bytes(free)
+                )),
+            }
+        }
+    })?;
     Ok(Opened {
         choice: DeviceChoice::Cuda(ordinal),
         device: Arc::new(device),
@@ -109,13 +124,4 @@ fn open_cuda(ordinal: u32, budget_bytes: Option<u64>, cover: Cover<'_>) -> Resul
 /// The CPU device, for work that stays on the host whatever the main device is.
 pub fn host(threads: usize) -> Arc<dyn Device> {
     Arc::new(Cpu::new(Threads::new(threads)))
-}
-
-impl From<CudaOpenError> for Error {
-    fn from(error: CudaOpenError) -> Error {
-        match error {
-            CudaOpenError::Cuda(error) => Error::Cuda(error),
-            CudaOpenError::OutOfMemory(error) => Error::OutOfMemory(error),
-        }
-    }
 }

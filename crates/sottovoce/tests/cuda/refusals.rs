@@ -51,6 +51,30 @@ fn a_card_that_is_too_small_or_busy_is_refused_with_what_it_has_free() {
 }
 
 #[test]
+fn a_budget_too_small_for_the_device_itself_is_refused_as_any_other() {
+    let device = StandIn::new(24, "memory=1073741824");
+    for bytes in [1, 2_097_151] {
+        let given = EngineOptions {
+            memory: Some(bytes),
+            ..options(device)
+        };
+        let budget = format!("({bytes} bytes) cannot hold it");
+        let words = ["2097152 bytes", "before any model", "1024.00 MiB free"];
+        assert_says(&refused(given), &[&[budget.as_str()], &words[..]].concat());
+    }
+    let device = StandIn::new(24, "memory=67108864 taken=66060288");
+    assert_says(
+        &refused(options(device)),
+        &[
+            "(1048576 bytes)",
+            "2097152 bytes",
+            "cuda:24 has 1024.00 KiB free",
+        ],
+    );
+    device.expect_clean("after the refusals");
+}
+
+#[test]
 fn a_budget_above_the_cards_memory_is_refused_with_both() {
     let device = StandIn::new(22, "memory=1073741824 taken=1048576");
     let options = EngineOptions {

@@ -287,6 +287,8 @@ impl fmt::Debug for Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
+        // Nobody else may wait for a queue that is being destroyed.
+        let _turn = self.context.turn();
         if self.number != NO_NUMBER {
             self.context.remove_queue(self.number);
         }

@@ -375,17 +375,11 @@ fn the_script_for_a_card_writes_whole_lines_of_json_whatever_other_programs_say(
         "sottovoce",
         "#!/bin/sh\ncase $1 in doctor) echo '{\"half\": '; kill -9 $$ ;; esac\necho '{}'\n",
     );
-    let path = format!(
-        "{}:{}",
-        folder.path().display(),
-        std::env::var("PATH").unwrap_or_default()
-    );
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tools/on-hardware");
     let results = folder.path().join("results");
-    let output = Command::new(script)
-        .arg(program)
-        .arg(&results)
-        .env("PATH", path)
+    let output = Command::new("sh")
+        .args(["-c", "PATH=\"$0:$PATH\" exec \"$@\""])
+        .args([folder.path(), Path::new(script), &program, &results])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");

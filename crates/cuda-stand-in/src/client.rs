@@ -67,10 +67,24 @@ const CHILD_ARGUMENT: &str = "CUDA_STAND_IN_TEST_ARGUMENT";
 /// # Panics
 /// If the test fails, or this program has no test of that full name.
 pub fn run_in_child(test: &str, argument: &str, folder: Option<&Path>) {
+    run_in_child_with(&[], test, argument, folder);
+}
+
+/// As [`run_in_child`], with these environment variables.
+///
+/// # Panics
+/// As [`run_in_child`].
+pub fn run_in_child_with(
+    variables: &[(&str, &str)],
+    test: &str,
+    argument: &str,
+    folder: Option<&Path>,
+) {
     let program = std::env::current_exe().unwrap_or_default();
     let mut command = Command::new(&program);
     command
         .args(["--exact", test])
+        .envs(variables.iter().copied())
         .env(CHILD_ARGUMENT, argument);
     if let Some(folder) = folder {
         command.env("LD_LIBRARY_PATH", folder);

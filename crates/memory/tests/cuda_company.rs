@@ -4,7 +4,7 @@
 #![cfg(target_os = "linux")]
 
 use cuda_stand_in::client::{
-    DEMO_PTX, StandIn, child_argument, library, load, run_in_child, within_patience,
+    DEMO_PTX, StandIn, child_argument, library, load, run_in_child_with, within_patience,
 };
 use sottovoce_memory::driver::cuda::{
     CudaDriver, CudaError, Generation, Kernel, LaunchShape, Module, Queue, Staging, Target,
@@ -12,7 +12,7 @@ use sottovoce_memory::driver::cuda::{
 use sottovoce_memory::driver::{Address, Driver};
 use sottovoce_memory::{Memory, Owner, PoolConfiguration, Region};
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 const UNIT: u64 = 2 << 20;
@@ -107,8 +107,8 @@ fn memory_that_another_thread_gives_back_waits_for_the_end_of_a_capture() {
         let queue = Arc::new(Queue::new(driver.context()).unwrap());
         let kernel = fill_kernel(&driver);
         let [place, others] = [0, 1].map(|_| driver.allocate(UNIT).unwrap());
-        let (begun, capturing) = channel();
-        let (freed, done) = channel();
+        let (begun, capturing) = sync_channel(1);
+        let (freed, done) = sync_channel(1);
         std::thread::scope(|scope| {
             let driver = &driver;
             scope.spawn(move || {
@@ -170,21 +170,18 @@ fn written_bytes_are_there_for_every_queue() {
     stand_in.expect_clean("after the test");
 }
 
-/// What opening device 0 says where `CUDA_VISIBLE_DEVICES` is the argument.
+/// Opening device 1 says what the argument has.
 #[test]
 fn visible_devices() {
-    let Some(argument) = child_argument() else {
+    let Some(expected) = child_argument() else {
         return;
     };
-    let (visible, expected) = argument.split_once('|').unwrap();
-    // SAFETY: nothing has read the environment yet, and no other thread runs.
-    unsafe { std::env::set_var("CUDA_VISIBLE_DEVICES", visible) };
     load(&library());
     let said = match CudaDriver::open(1, None) {
         Ok(driver) => driver.device().ordinal.to_string(),
         Err(error) => error.to_string(),
     };
-    assert_eq!(said, expected, "{visible:?}");
+    assert_eq!(said, expected);
 }
 
 #[test]
@@ -200,7 +197,8 @@ fn a_list_of_visible_devices_that_hides_all_is_named() {
         ("1,-1,0", one),
         ("1,0", "1"),
     ] {
-        run_in_child("visible_devices", &format!("{visible}|{expected}"), None);
+        let variables = [("CUDA_VISIBLE_DEVICES", visible)];
+        run_in_child_with(&variables, "visible_devices", expected, None);
     }
 }
 

@@ -146,14 +146,20 @@ fn a_card_that_falls_off_in_mid_sentence_ends_streams_after_their_finished_sound
         assert!(!finished.is_empty(), "what was finished is delivered");
         samples.extend(finished);
         let heard = read_in_turn(vec![Ok(first), second, third]);
-        for (more, ending) in &heard {
+        let mut failed = 0;
+        for (index, (more, ending)) in heard.iter().enumerate() {
             let error = ending.as_ref().expect_err("it cannot end well");
+            samples.extend(more);
+            // The loss may have been noticed before a further stream was asked for.
+            if index > 0 && matches!(error, Error::Stopped) {
+                continue;
+            }
+            failed += 1;
             assert!(matches!(error, Error::Device(_)), "{error}");
             assert!(
                 error.to_string().contains("load the model again"),
                 "{error}"
             );
-            samples.extend(more);
         }
         assert!(whole.starts_with(&samples) && samples.len() < whole.len());
         while engine.is_alive() {
@@ -161,7 +167,7 @@ fn a_card_that_falls_off_in_mid_sentence_ends_streams_after_their_finished_sound
         }
         let refused = stream(&engine, &voice, 3).err().expect("it is dead");
         assert!(matches!(refused, Error::Stopped), "{refused}");
-        assert_eq!(engine.metrics().streams_failed, 3);
+        assert_eq!(engine.metrics().streams_failed, failed);
     });
     let device = StandIn::new(13, MEMORY);
     assert!(expected(device) == spoken, "it can be loaded again");

@@ -417,8 +417,8 @@ impl CudaContext {
     /// same number.
     ///
     /// # Safety
-    /// `stream` must be null or a `CUstream` of this device's primary context, and must outlive this
-    /// value.
+    /// `stream` must be null or a `CUstream` of this device's primary context, and must outlive
+    /// this value.
     pub unsafe fn adopt_queue(&self, stream: *mut std::ffi::c_void) -> u64 {
         // SAFETY: the caller upholds the same contract.
         let stream = unsafe { Stream::of(stream) };

@@ -167,11 +167,7 @@ impl AttentionKernel for Int8Attention {
                 let width = PANEL.min(size - column);
                 for (index, tile) in tile.iter().take(count).enumerate() {
                     let out = out.row_columns(first + index, column..column + width);
-                    match out.first_chunk_mut() {
-                        // A constant length is moved, another one copied by a call.
-                        Some(out) if width == PANEL => *out = *tile,
-                        _ => out.copy_from_slice(&tile[..width]),
-                    }
+                    rows::copy::<PANEL>(&tile[..width], out);
                 }
             }
         }

@@ -7,6 +7,7 @@
 
 use super::maths;
 use super::output::{Cuts, Grid, OutputPart, for_each_part};
+use super::rows;
 use super::vectorised::vectorised;
 use crate::matrix::{NARROW_PANEL, PANEL};
 use crate::operations::{Activation, Store};
@@ -220,15 +221,7 @@ vectorised! {
         for (row, tile) in tiles.chunks_exact_mut(NR).enumerate() {
             let out = out.row_columns(row, columns.clone());
             match epilogue.store {
-                Store::Overwrite if columns.len() == NR => {
-                    let out: Option<&mut [f32; NR]> = out.first_chunk_mut();
-                    let tile: Option<&[f32; NR]> = tile.first_chunk();
-                    // With a constant length, the copy is two moves instead of a call.
-                    if let (Some(out), Some(tile)) = (out, tile) {
-                        *out = *tile;
-                    }
-                }
-                Store::Overwrite => out.copy_from_slice(&tile[..columns.len()]),
+                Store::Overwrite => rows::copy::<NR>(&tile[..columns.len()], out),
                 Store::Add => (out.iter_mut().zip(tile)).for_each(|(out, value)| *out += *value),
             }
         }

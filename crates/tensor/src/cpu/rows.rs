@@ -24,6 +24,18 @@ pub(crate) fn for_each(
     });
 }
 
+/// Copies a row. With the constant length `LEN` it is a few moves in place of a call.
+#[inline(always)]
+pub(crate) fn copy<const LEN: usize>(from: &[f32], to: &mut [f32]) {
+    match (
+        <&[f32; LEN]>::try_from(from),
+        <&mut [f32; LEN]>::try_from(&mut *to),
+    ) {
+        (Ok(from), Ok(to)) => *to = *from,
+        _ => to.copy_from_slice(from),
+    }
+}
+
 /// Calls `work` with the first row and the elements of each chunk of contiguous rows, on all
 /// threads.
 pub(crate) fn fill(

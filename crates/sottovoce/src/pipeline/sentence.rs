@@ -91,7 +91,7 @@ impl Pipeline {
             };
         })?;
         drop(scores);
-        self.vacate(utterance)
+        self.discard_workspace(utterance)
     }
 
     /// Samples a token from logits; at the end of a sentence, releases its pages.

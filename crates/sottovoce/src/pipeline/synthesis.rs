@@ -24,7 +24,7 @@ impl Pipeline {
             Some(rendered) => rendered,
             None => Rendered::of(self.pass(utterance, pass, holdings)?),
         };
-        self.vacate(utterance)?;
+        self.discard_workspace(utterance)?;
         let samples = self.finish(utterance, rendered, last, holdings)?;
         utterance.sounding = !last;
         if last {

@@ -70,10 +70,10 @@ impl Pipeline {
         self.workspaces = renewed.ok();
     }
 
-    /// In whole delivery, lets the workspaces take no memory until the next run writes to them: a
-    /// sentence's prompt, steps, flow and vocoder come one after the other, and what one has
-    /// written would add to what the next one writes. In a stream they alternate.
-    pub(super) fn vacate(&self, utterance: &Utterance) -> Result<(), Error> {
+    /// In whole delivery, lets the workspaces take no memory until the next run writes to them. A
+    /// sentence's prompt and flow write most of them, and what comes after each writes elsewhere;
+    /// it takes what it needs alone then. In a stream they alternate.
+    pub(super) fn discard_workspace(&self, utterance: &Utterance) -> Result<(), Error> {
         if utterance.is_delivered_whole() {
             // All lie in one arena.
             self.workspaces()?.runs.step.discard_contents();

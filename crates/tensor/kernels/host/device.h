@@ -52,6 +52,19 @@ void rendezvous(Slot &slot, Combine combine);
 /// Notes that the thread has come to its wait for the kernels before.
 void wait_for_predecessors();
 
+/// Ends the thread, which accesses so many bytes at an address that is no multiple of their number:
+/// the processor does not mind, a GPU faults.
+[[noreturn]] void end_misaligned(unsigned bytes);
+
+/// The pointer, to what a GPU reads or writes at once.
+template <typename T> const T *at_once(const void *pointer) {
+    if (reinterpret_cast<uintptr_t>(pointer) % sizeof(T) != 0) end_misaligned(sizeof(T));
+    return static_cast<const T *>(pointer);
+}
+template <typename T> T *at_once(void *pointer) {
+    return const_cast<T *>(at_once<T>(static_cast<const void *>(pointer)));
+}
+
 /// A kernel's registration.
 struct Entry {
     HostKernel kernel;
@@ -170,12 +183,12 @@ typedef float Four __attribute__((vector_size(16)));
 inline Four four(float x, float y, float z, float w) { return Four{x, y, z, w}; }
 inline Four four(float x) { return Four{x, x, x, x}; }
 /// `pointer` is aligned to 16 bytes.
-inline Four load_four(const float *pointer) { return *reinterpret_cast<const Four *>(pointer); }
-inline void store_four(float *pointer, Four value) { *reinterpret_cast<Four *>(pointer) = value; }
-inline uint4 load_uint4(const void *pointer) { return *static_cast<const uint4 *>(pointer); }
-inline uint2 load_uint2(const void *pointer) { return *static_cast<const uint2 *>(pointer); }
-inline uint32_t load_uint(const void *pointer) { return *static_cast<const uint32_t *>(pointer); }
-inline void store_uint2(void *pointer, uint2 value) { *static_cast<uint2 *>(pointer) = value; }
+inline Four load_four(const float *pointer) { return *host::at_once<Four>(pointer); }
+inline void store_four(float *pointer, Four value) { *host::at_once<Four>(pointer) = value; }
+inline uint4 load_uint4(const void *pointer) { return *host::at_once<uint4>(pointer); }
+inline uint2 load_uint2(const void *pointer) { return *host::at_once<uint2>(pointer); }
+inline uint32_t load_uint(const void *pointer) { return *host::at_once<uint32_t>(pointer); }
+inline void store_uint2(void *pointer, uint2 value) { *host::at_once<uint2>(pointer) = value; }
 
 inline float multiply_add(float x, float y, float z) { return x * y + z; }
 inline Four multiply_add(Four x, float y, Four z) { return x * y + z; }

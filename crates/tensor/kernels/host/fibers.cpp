@@ -382,16 +382,22 @@ template <typename Open> void meet(Meeting &meeting, State state, bool orders, O
     if (orders) __tsan_acquire(mark);
 }
 
+/// Ends the launch at the running thread, which `does` what no kernel may.
+[[noreturn]] void end_thread(const std::string &does) {
+    Fiber &fiber = engine->fibers[lane.thread];
+    engine->fail("thread " + std::to_string(lane.thread) + " " + does);
+    fiber.state = State::Done;
+    leave_fiber(fiber, true);
+    std::abort();
+}
+
 void enter_warp(State kind, Combine combine) {
     Warp &warp = warp_of(lane.thread);
     if (warp.meeting.come == 0) {
         warp.kind = kind;
         warp.combine = combine;
     } else if (warp.kind != kind || warp.combine != combine) {
-        engine->fail("thread " + std::to_string(lane.thread) +
-                     " is at another operation of its warp than the threads before it");
-        engine->fibers[lane.thread].state = State::Done;
-        leave_fiber(engine->fibers[lane.thread], true);
+        end_thread("is at another operation of its warp than the threads before it");
     }
 }
 
@@ -574,6 +580,11 @@ void rendezvous(Slot &slot, Combine combine) {
 }
 
 void wait_for_predecessors() { engine->fibers[lane.thread].in_order = true; }
+
+void end_misaligned(unsigned bytes) {
+    const std::string count = std::to_string(bytes);
+    end_thread("accesses " + count + " bytes at an address that is no multiple of " + count);
+}
 
 void add(const Entry &entry) { entries().push_back(entry); }
 

@@ -47,6 +47,11 @@ KERNEL(probe_outside, None, (Probe p)) {
     if (thread_x() == 0) p.out[0] = p.out[int64_t(int32_t(p.missing))];
 }
 
+KERNEL(probe_aligned, None, (Probe p)) {
+    wait_for_predecessors();
+    if (thread_x() == 9) store_four(p.out, load_four(p.out + p.missing));
+}
+
 KERNEL(probe_early, None, (Probe p)) {
     if (thread_x() == p.missing) return;
     wait_for_predecessors();
@@ -110,6 +115,16 @@ CHECK(divergence_is_reported_and_the_next_launch_works) {
         expect(message && std::strstr(message, "another operation"),
                message ? message : "two operations at once");
         expect(!probe("probe_warps", 0, out, order), "a launch after a failed one");
+    }
+}
+
+CHECK(an_access_that_is_not_aligned_is_reported) {
+    alignas(16) float numbers[THREADS] = {};
+    for (unsigned offset = 0; offset < 8; ++offset) {
+        const char *message = launch("probe_aligned", {1}, Probe{numbers, offset}, 0, 5);
+        if (offset % 4 == 0) expect(!message, "an aligned access");
+        else expect(message && std::strstr(message, "thread 9 accesses 16 bytes"),
+                    message ? message : "an access that is not aligned");
     }
 }
 

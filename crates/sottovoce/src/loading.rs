@@ -5,7 +5,7 @@ use crate::device;
 use crate::error::Error;
 use crate::metrics::MemoryPlan;
 use crate::options::{EngineOptions, PrecisionChoice, SAMPLE_RATE, Source, parse_variant};
-use crate::plan::{Extent, FLOW_STREAMS, RunTraces, make_plan};
+use crate::plan::{Extent, FLOW_STREAMS, RunTraces, make_plan, streams_at_once};
 use crate::voice::VoiceParts;
 use crate::watermark::WatermarkPlan;
 use sottovoce_chatterbox::config::ModelConfig;
@@ -224,14 +224,18 @@ pub(crate) fn choose(
      -> Result<(Choice, bool), Error> {
         let budget = options.memory.unwrap_or(u64::MAX);
         let host_budget = options.host_memory.unwrap_or(u64::MAX);
-        let mut streams = options.streams_max.max(1);
+        let config = weights.config();
+        let extent_of = |streams| {
+            let chunk_tokens = options.chunk_tokens(config);
+            Extent::of(config, streams, chunk_tokens, options.context_tokens_max)
+        };
+        let most = match tokenizer {
+            None => streams_at_once(&config.t3, &extent_of(1), device),
+            Some(_) => usize::MAX,
+        };
+        let mut streams = options.streams_max.min(most).max(1);
         loop {
-            let mut extent = Extent::of(
-                weights.config(),
-                streams,
-                options.chunk_tokens(weights.config()),
-                options.context_tokens_max,
-            );
+            let mut extent = extent_of(streams);
             extent.whole_tokens = extent.whole_tokens.max(whole_tokens);
             extent.flow_streams = flow_streams;
             if tokenizer.is_some() {

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::metrics::{HostPlan, MemoryPlan};
 use crate::options::StreamOptions;
 use crate::pipeline::START_TOKENS;
-use sottovoce_chatterbox::config::ModelConfig;
+use sottovoce_chatterbox::config::{ModelConfig, T3Config};
 use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow, Rendering};
 use sottovoce_chatterbox::t3::{KeyValueStore, T3, VoiceConditioning};
@@ -272,6 +272,14 @@ pub(crate) fn make_plan(
         host,
     };
     Ok((plan, traces))
+}
+
+/// Most streams that the device takes in one step, whatever their lengths.
+pub(crate) fn streams_at_once(config: &T3Config, extent: &Extent, device: &dyn Device) -> usize {
+    let sequences = KeyValueStore::sequences_for_state(config);
+    // The voice's prefix has a page of its own.
+    let pages = KeyValueStore::pages_for_state(extent.positions()) + 1;
+    (device.sequences_max() / sequences).min(device.pages_max() / pages)
 }
 
 /// Bytes of the listener of a voice change: a speech tokenizer at work, and the recording being

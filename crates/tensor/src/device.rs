@@ -93,6 +93,16 @@ pub trait Device: Operations {
         4096
     }
 
+    /// Most sequences of one forward over cached positions.
+    fn sequences_max(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Most pages that the sequences of one forward over cached positions have together.
+    fn pages_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// Number of host threads that share its work.
     fn threads(&self) -> usize {
         1

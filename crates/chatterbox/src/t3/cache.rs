@@ -53,6 +53,14 @@ impl KeyValueStore {
         positions.div_ceil(POSITIONS_A_PAGE)
     }
 
+    /// Sequences of a state: one, or two with guidance.
+    pub fn sequences_for_state(config: &T3Config) -> usize {
+        match config.classifier_free_guidance {
+            true => 2,
+            false => 1,
+        }
+    }
+
     /// Bytes of a prefix of `positions`.
     pub fn prefix_bytes(&self, positions: usize) -> usize {
         self.prefix_layout(positions).page_bytes()
@@ -136,10 +144,7 @@ fn page_layout(config: &T3Config, precision: CachePrecision) -> PageLayout {
             precision,
         },
         layers: backbone.layers,
-        rows: match config.classifier_free_guidance {
-            true => 2,
-            false => 1,
-        },
+        rows: KeyValueStore::sequences_for_state(config),
         positions: POSITIONS_A_PAGE,
     }
 }

@@ -254,11 +254,7 @@ impl T3 {
 
     /// Rows of logits per state: 2 with classifier-free guidance.
     pub fn rows(&self) -> usize {
-        if self.config.classifier_free_guidance {
-            2
-        } else {
-            1
-        }
+        KeyValueStore::sequences_for_state(&self.config)
     }
 
     /// A KV cache for this network of at most `page_count_max` pages.

@@ -2,7 +2,7 @@
 
 use crate::scene::{options, source, stream};
 use cuda_stand_in::client::StandIn;
-use sottovoce::{DeviceChoice, Engine, EngineOptions, Error, VoiceSource};
+use sottovoce::{DeviceChoice, Engine, EngineOptions, Error, ModelConfig, Source, VoiceSource};
 
 fn refused(options: EngineOptions) -> Error {
     match Engine::load(source(), options) {
@@ -103,4 +103,28 @@ fn a_card_without_virtual_memory_management_speaks_the_same() {
         samples
     };
     assert!(speak("memory=1073741824") == speak("memory=1073741824 ranges=off"));
+}
+
+#[test]
+fn no_more_streams_fit_than_a_step_on_the_card_takes() {
+    let device = StandIn::new(25, "memory=274877906944");
+    let options = EngineOptions {
+        streams_max: 4096,
+        ..options(device)
+    };
+    // Guidance makes two sequences of a stream, of which a launch takes 1,024.
+    let plan = Engine::plan_for(&source(), &options).unwrap();
+    assert_eq!(plan.streams_fit, 512);
+    device.expect_clean("after the plan");
+}
+
+#[test]
+fn heads_that_are_wider_than_the_kernels_take_are_refused_at_load() {
+    let device = StandIn::new(26, "memory=1073741824");
+    let mut config = ModelConfig::tiny_turbo();
+    config.t3.backbone.head_size = 1024;
+    let source = Source::Random(Box::new(config));
+    let error = Engine::load(source, options(device)).map(drop).unwrap_err();
+    assert_says(&error, &["channels of a head", "1024", "512 at most"]);
+    device.expect_clean("after the refusal");
 }

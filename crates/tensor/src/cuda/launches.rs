@@ -6,7 +6,7 @@ use super::uploads::PlacesAddresses;
 use crate::cache::{CacheLayout, CachePrecision};
 use crate::layers::{Conv1d, LayerNorm, Norm};
 use crate::matrix::{Matrix, Precision, Vector};
-use crate::operations::{Activation, Convolving, Store};
+use crate::operations::{Activation, Convolving, Store, WatchedHeads};
 use crate::stft::Stft;
 use crate::view::{View, ViewMut};
 use bytemuck::Zeroable;
@@ -246,5 +246,21 @@ pub(super) fn placed(at: &PlacesAddresses, layer: usize, layout: CacheLayout) ->
         heads: number(layout.heads),
         size: number(layout.size),
         precision: number(cache_number(layout.precision)),
+    }
+}
+
+/// What an attention records of watched heads, the first in the lowest byte.
+pub(super) fn watching(watched: Option<&WatchedHeads<'_>>) -> with::Pages {
+    let Some(watched) = watched else {
+        return with::Pages::zeroed();
+    };
+    let view = watched.record.as_view();
+    let numbers = watched.heads.iter().rev();
+    with::Pages {
+        watched: start(&view).0,
+        watched_rows: number(watched.rows()),
+        watched_stride: number(view.stride()),
+        watched_heads: numbers.fold(0, |heads, &head| heads << 8 | number(head)),
+        ..with::Pages::zeroed()
     }
 }

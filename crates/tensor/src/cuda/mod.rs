@@ -480,6 +480,14 @@ impl Device for Cuda {
         self.unit_bytes
     }
 
+    fn sequences_max(&self) -> usize {
+        uploads::SEQUENCES_MAX
+    }
+
+    fn pages_max(&self) -> usize {
+        uploads::PAGES_MAX
+    }
+
     fn attend(&self) {
         // If this fails, so does the first call.
         let _ = self.queue.context().keep_current();

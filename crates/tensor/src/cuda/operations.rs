@@ -5,7 +5,7 @@ use super::kernels::MatrixUnits;
 use super::launches::{
     blocks, cache_number, columns, element_blocks, elements, elements_with, layer_of, number,
     numbered, optional, placed, precision_number, product_of, product_of_sequences, rows_of,
-    spectra,
+    spectra, watching,
 };
 use super::uploads::{DONE_MAX, PIECE, PlacesAddresses};
 use super::{Cuda, THREADS, start};
@@ -27,6 +27,10 @@ use std::sync::Arc;
 
 /// Most heads of a layer whose attention weights are recorded.
 const WATCHED_MAX: usize = 4;
+/// Largest number of such a head: it has a byte.
+const WATCHED_NUMBER_MAX: usize = 255;
+/// Most channels of a head of an attention over cached positions.
+const CACHED_CHANNELS_MAX: usize = 512;
 /// Most rows of an attention over cached positions whose parts have blocks of their own.
 const APART_ROWS_MAX: usize = 16;
 /// Warps per block: one row of a norm, or one head of a store, each.
@@ -329,20 +333,20 @@ impl Operations for Cuda {
     ) {
         let layout = places.layout();
         let count = q.row_count();
-        let mut watching = with::Pages::zeroed();
         let watched_heads = watched.as_ref().map_or(&[][..], |watched| watched.heads);
-        if watched_heads.len() > WATCHED_MAX || watched_heads.iter().any(|&head| head > 255) {
+        if watched_heads.len() > WATCHED_MAX {
             let count = watched_heads.len();
             return self.refuse("watched heads of a layer", count, WATCHED_MAX);
         }
-        if let Some(watched) = &watched {
-            let view = watched.record.as_view();
-            watching.watched = start(&view).0;
-            watching.watched_rows = number(watched.rows());
-            watching.watched_stride = number(view.stride());
-            for &head in watched.heads.iter().rev() {
-                watching.watched_heads = watching.watched_heads << 8 | number(head);
-            }
+        if let Some(&head) = watched_heads
+            .iter()
+            .find(|&&head| head > WATCHED_NUMBER_MAX)
+        {
+            return self.refuse("the number of a watched head", head, WATCHED_NUMBER_MAX);
+        }
+        if layout.size > CACHED_CHANNELS_MAX {
+            let most = CACHED_CHANNELS_MAX;
+            return self.refuse("channels of a head of cached keys", layout.size, most);
         }
         // With few rows, most of the device would be idle.
         let apart = count <= APART_ROWS_MAX && count * layout.heads <= DONE_MAX;
@@ -366,7 +370,7 @@ impl Operations for Cuda {
                 q_stride: number(q.stride()),
                 out_stride: number(out.stride()),
                 scale,
-                ..watching
+                ..watching(watched.as_ref())
             };
             let kernel = &self.kernels.attend_pages[cache_number(layout.precision)];
             let parts = if apart { with::PARTS } else { 1 };

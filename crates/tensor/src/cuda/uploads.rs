@@ -18,9 +18,9 @@ use std::ops::Range;
 /// Ids, positions or rows per copy; longer arrays are split.
 pub(super) const PIECE: usize = 4096;
 /// Most sequences of a forward.
-const SEQUENCES_MAX: usize = 1024;
+pub(super) const SEQUENCES_MAX: usize = 1024;
 /// Most pages of a forward.
-const PAGES_MAX: usize = 1 << 16;
+pub(super) const PAGES_MAX: usize = 1 << 16;
 
 /// Bytes of all arrays of a gathered forward, excluding its pages.
 const GATHERED_BYTES: usize = 128 << 10;

@@ -185,3 +185,24 @@ fn a_replay_gives_the_same_figures_as_on_the_simulated_device() {
     }
     assert!(compared > 50, "{compared} rows were compared");
 }
+
+#[test]
+fn what_keeps_the_program_from_a_card_is_told_with_what_to_do() {
+    for (status, words) in [
+        (46, "nvidia-smi -q -d COMPUTE"),
+        (802, "fabric manager"),
+        (804, "compatibility library"),
+        (807, "MPS"),
+    ] {
+        let device = device(8, CAPACITY, true);
+        device.set(&format!("fail=cuDevicePrimaryCtxRetain:0:{status}"));
+        let refused = CudaDriver::open(8, None).err().expect("it is refused");
+        assert!(
+            matches!(refused, CudaError::Unavailable { .. }),
+            "{refused}"
+        );
+        let text = refused.to_string();
+        assert!(text.contains(words) && text.contains("Retain"), "{text}");
+        device.expect_clean(&text);
+    }
+}

@@ -319,6 +319,7 @@ fn a_module_that_is_not_of_these_sources_is_refused_and_says_why() {
             matches!(error, Some(CudaError::Image { .. })) && found.contains(word),
             "{found:?} must say {word:?}"
         );
+        assert!(!found.contains('\n'), "{found:?} is one line");
     }
     let machine_code = Module::load(context, "demo", PTX, DEMO_PTX.into());
     let module = Arc::new(machine_code.unwrap());
@@ -336,6 +337,18 @@ fn a_module_that_is_not_of_these_sources_is_refused_and_says_why() {
     }
     drop((module, driver));
     stand_in.expect_clean("after the test");
+}
+
+#[test]
+fn a_card_that_faults_while_a_module_is_loaded_is_not_taken_for_an_old_driver() {
+    let stand_in = StandIn::new(30, &format!("memory={CAPACITY}"));
+    let driver = CudaDriver::open(30, None).unwrap();
+    stand_in.set("fail=cuModuleLoadDataEx:0:214");
+    let refused = Module::load(driver.context(), "demo", PTX, DEMO_PTX.into()).err();
+    assert!(
+        matches!(refused, Some(CudaError::Faulted { .. })),
+        "{refused:?}"
+    );
 }
 
 #[test]

@@ -80,8 +80,10 @@ unsafe extern "C" fn cuModuleLoadDataEx(
             Ok(module) => unsafe { put(place, module as *mut c_void) },
             Err((status, problem)) => {
                 report(&problem);
+                // The driver's compiler writes several lines.
+                let lines = format!("ptxas : {problem}\nptxas fatal : nothing was loaded\n");
                 // SAFETY: the caller gives as many options and values as it says.
-                unsafe { log(&problem, option_count as usize, options, values) };
+                unsafe { log(&lines, option_count as usize, options, values) };
                 Err(status)
             }
         }

@@ -1,7 +1,7 @@
 //! Errors of the CUDA driver.
 
 use super::image::{Generation, Target};
-use super::symbols::{CallFailure, Library, OUT_OF_MEMORY, is_fault};
+use super::symbols::{CallFailure, Library, OUT_OF_MEMORY, is_fault, remedy};
 use crate::driver::{Address, DriverError};
 
 /// Why a CUDA device cannot be used, or why a call to it failed.
@@ -55,6 +55,16 @@ pub enum CudaError {
         call: &'static str,
         /// The library's description of the error.
         message: String,
+    },
+    /// Something other than this program keeps it from the device.
+    #[error("no CUDA: {call} failed: {message}; {remedy}")]
+    Unavailable {
+        /// The call that failed.
+        call: &'static str,
+        /// The library's description of the error.
+        message: String,
+        /// What to do.
+        remedy: &'static str,
     },
     /// Too little free device memory for the driver's own needs.
     #[error(
@@ -191,9 +201,14 @@ impl From<CallFailure> for CudaError {
             status,
             message,
         } = failure;
-        match is_fault(status) {
-            true => CudaError::Faulted { call, message },
-            false => CudaError::Failed { call, message },
+        match remedy(status) {
+            _ if is_fault(status) => CudaError::Faulted { call, message },
+            Some(remedy) => CudaError::Unavailable {
+                call,
+                message,
+                remedy,
+            },
+            None => CudaError::Failed { call, message },
         }
     }
 }
@@ -212,12 +227,15 @@ impl From<CudaError> for DriverError {
                 reason: "the device's memory is not held there",
             },
             CudaError::Failed { call, message } => DriverError::Failed { call, message },
-            CudaError::Faulted { call, .. } | CudaError::OutOfMemory { call, .. } => {
-                DriverError::Failed {
-                    call,
-                    message: error.to_string(),
-                }
-            }
+            // That nothing runs any more is said by the error of the device that failed.
+            CudaError::Faulted { call, message } => DriverError::Failed {
+                call,
+                message: format!("{message}; start the program again if loading fails too"),
+            },
+            CudaError::OutOfMemory { call, .. } => DriverError::Failed {
+                call,
+                message: error.to_string(),
+            },
             error => DriverError::Failed {
                 call: "cuda",
                 message: error.to_string(),

@@ -79,9 +79,9 @@ impl Module {
         let (module, bytes) = loaded.map_err(|failure| match failure {
             CallFailure {
                 call: "cuModuleLoadDataEx",
-                status: 200..=299,
+                status: status @ 200..=299,
                 message,
-            } => refused(message),
+            } if !symbols::is_fault(status) => refused(message),
             failure => context.error(failure),
         })?;
         Ok(Module {

@@ -61,6 +61,27 @@ pub(super) fn is_fault(status: Status) -> bool {
     FAULTS.contains(&status)
 }
 
+/// What to do where a status means that something else keeps the program from the device.
+pub(super) fn remedy(status: Status) -> Option<&'static str> {
+    match status {
+        // The device is unavailable.
+        46 => Some(
+            "another program has the card for itself, or its mode allows none: see nvidia-smi -q -d COMPUTE",
+        ),
+        // The system is not ready.
+        802 => Some(
+            "the machine's GPUs are not set up yet: wait, or start NVIDIA's fabric manager where they need it",
+        ),
+        // Forward compatibility is not supported.
+        804 => Some(
+            "a CUDA compatibility library hides the driver's own and does not suit this card: take it off the library path",
+        ),
+        // The MPS service.
+        805..=809 => Some("NVIDIA's MPS service refused: see its log, or start it again"),
+        _ => None,
+    }
+}
+
 /// A call that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CallFailure {

@@ -124,8 +124,10 @@ impl Library {
             .map_err(|mut failure| {
                 let said = CStr::from_bytes_until_nul(&log).unwrap_or_default();
                 let said = said.to_string_lossy();
-                if !said.trim().is_empty() {
-                    failure.message = format!("{}: {}", failure.message, said.trim());
+                // The compiler writes lines, and aligns them.
+                let words: Vec<&str> = said.split_whitespace().collect();
+                if !words.is_empty() {
+                    failure.message = format!("{}: {}", failure.message, words.join(" "));
                 }
                 failure
             })

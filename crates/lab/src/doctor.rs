@@ -124,10 +124,17 @@ pub fn machine() -> Machine {
             "no vector instructions that kernels know: portable code, many times slower".into(),
         );
     }
-    let cuda_devices = cuda::devices().unwrap_or_else(|error| {
+    let found = cuda::devices().unwrap_or_else(|error| {
         notes.push(error.to_string());
         Vec::new()
     });
+    let mut cuda_devices = Vec::with_capacity(found.len());
+    for (ordinal, device) in found.into_iter().enumerate() {
+        match device {
+            Ok(device) => cuda_devices.push(device),
+            Err(error) => notes.push(format!("CUDA device {ordinal}: {error}")),
+        }
+    }
     for device in &cuda_devices {
         if let Some(reason) = device.ranges_off {
             let ordinal = device.ordinal;

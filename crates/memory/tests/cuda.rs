@@ -6,8 +6,8 @@
 mod common;
 
 use common::driver_conformance::{self, CAPACITY};
-use cuda_stand_in::client::StandIn;
-use sottovoce_memory::driver::cuda::{CudaDriver, CudaError};
+use cuda_stand_in::client::{self, StandIn};
+use sottovoce_memory::driver::cuda::{CudaDriver, CudaError, devices};
 use sottovoce_memory::driver::{Driver, DriverError, SimulatedDriver};
 use sottovoce_memory::trace::Reader;
 use sottovoce_memory::trace::replay::Replay;
@@ -204,5 +204,20 @@ fn what_keeps_the_program_from_a_card_is_told_with_what_to_do() {
         let text = refused.to_string();
         assert!(text.contains(words) && text.contains("Retain"), "{text}");
         device.expect_clean(&text);
+    }
+}
+
+/// Runs in a process of its own: all devices are opened.
+#[test]
+fn a_card_that_cannot_be_used_hides_no_other() {
+    if client::child_argument().is_none() {
+        return client::run_in_child("a_card_that_cannot_be_used_hides_no_other", "", None);
+    }
+    device(0, CAPACITY, true).set("fail=cuDevicePrimaryCtxRetain:0:46");
+    let found = devices().unwrap();
+    assert!(found[0].is_err() && found.len() > 1, "{:?}", found[0]);
+    for (ordinal, device) in found.iter().enumerate().skip(1) {
+        let known = device.as_ref().map(|device| device.ordinal as usize);
+        assert_eq!(known, Ok(ordinal));
     }
 }

@@ -38,9 +38,7 @@ pub(super) fn check(choice: DeviceChoice, budget_bytes: Option<u64>, json: bool)
         choice => doctor::speech_checks(choice)?,
     };
     let card = match opened.choice {
-        DeviceChoice::Cuda(ordinal) => {
-            (cuda::devices()?.into_iter()).find(|device| device.ordinal == ordinal)
-        }
+        DeviceChoice::Cuda(ordinal) => Some(cuda::device(ordinal)?),
         _ => None,
     };
     let findings = Findings {

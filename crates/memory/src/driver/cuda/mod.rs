@@ -79,15 +79,20 @@ pub struct CudaDevice {
     pub driver_bytes: DriverBytes,
 }
 
-/// All CUDA devices of this machine.
+/// A CUDA device of this machine.
+///
+/// # Errors
+/// If there is no driver, it does not work, or there is no such device.
+pub fn device(ordinal: u32) -> Result<CudaDevice, CudaError> {
+    Ok(CudaDriver::open(ordinal, None)?.device())
+}
+
+/// All CUDA devices of this machine by ordinal, or why one cannot be used.
 ///
 /// # Errors
 /// If there is no driver, or it does not work.
-pub fn devices() -> Result<Vec<CudaDevice>, CudaError> {
-    let count = Library::load()?.device_count()?;
-    (0..u32::try_from(count).unwrap_or(0))
-        .map(|ordinal| Ok(CudaDriver::open(ordinal, None)?.device()))
-        .collect()
+pub fn devices() -> Result<Vec<Result<CudaDevice, CudaError>>, CudaError> {
+    Ok((0..device_count()?).map(device).collect())
 }
 
 /// Number of CUDA devices of this machine. Creates no context.
